@@ -1,0 +1,1 @@
+"""Pre-training of the embedded base network: cases, crops, synthetic images, losses, the loop."""

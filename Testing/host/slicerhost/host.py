@@ -1,0 +1,206 @@
+"""The test host: Slicer's surroundings of a scripted module, in one process, with real MRML.
+
+    with Host() as host:
+        host.load_module("RegLoRASegment/RegLoRASegment.py")
+        panel = host.select_module("RegLoRASegment")
+        host.paint("Red", [[0, 0, 10], [20, 0, 10]])
+        host.wait_until(lambda: panel.ui.statusLabel.text == "Finished", timeout=60)
+        host.grab("panel.png")
+
+There is one host in a process: Qt, VTK and the module `slicer` are global.
+"""
+
+import os
+import sys
+import tempfile
+import time
+import types
+from pathlib import Path
+
+import slicer
+import slicer.util
+
+from .dialect.qt_module import install_qt
+
+os.environ.setdefault("QT_LOGGING_RULES", "qt.qpa.*=false")
+_instance = None
+STAND_IN_MODULES = Path(__file__).parent.parent / "standins"
+
+
+class Host:
+    """Start the application; show its main window unless `window` is False.
+
+    `testing`: as Slicer's --testing, pop-ups answer themselves.
+    """
+
+    def __init__(self, testing=True, window=True):
+        global _instance
+        if _instance is not None:
+            message = "there is a host already: use Host.instance()"
+            raise RuntimeError(message)
+        if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+        self.qt = install_qt()
+        self._prepare_qt()
+        self._start_slicer(testing)
+        self._current = None
+        self.main_window = self._make_window() if window else None
+        _instance = self
+        slicer.app.startupCompleted.emit()
+
+    @staticmethod
+    def instance(**options):
+        """Return the host of this process; start it if there is none."""
+        return _instance or Host(**options)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """Leave the module that is shown, close the scene, and tell the modules that Slicer quits."""
+        if self._current is not None:
+            slicer.app.moduleManager().module(self._current).widgetRepresentation().exit()
+            self._current = None
+        slicer.mrmlScene.Clear(0)
+        slicer.app.aboutToQuit.emit()
+        self.process_events()
+
+    def load_module(self, path):
+        """Load a scripted module file, as Slicer does at its start; return slicer.modules.<name>."""
+        from .scripted_modules import load_scripted_module
+
+        return load_scripted_module(path)
+
+    def select_module(self, name):
+        """Show the module's panel, as the user does; return its Python widget."""
+        manager = slicer.app.moduleManager()
+        if self._current not in (None, name):
+            manager.module(self._current).widgetRepresentation().exit()
+        module = manager.module(name)
+        widget = module.widgetRepresentation()
+        if self.main_window is not None:
+            self.main_window.showModule(module.title, widget)
+        if self._current != name:
+            self._current = name
+            widget.enter()
+        self.process_events()
+        return widget.self()
+
+    def selected_module(self):
+        return self._current
+
+    def process_events(self, seconds=0.0):
+        """Run the event loop at least once, for `seconds`; raise what a slot raised meanwhile."""
+        end = time.monotonic() + seconds
+        while True:
+            self._application.processEvents()
+            self.errors.raise_first()
+            if time.monotonic() >= end:
+                return
+            time.sleep(0.002)
+
+    def wait_until(self, condition, timeout=10.0):
+        """Run the event loop until `condition()` is true; raise TimeoutError after `timeout` seconds."""
+        end = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > end:
+                message = f"not true within {timeout} s: {condition}"
+                raise TimeoutError(message)
+            self.process_events()
+            time.sleep(0.002)
+
+    def run_until_closed(self):
+        """Run the event loop until the user closes the main window."""
+        self._application.exec()
+
+    def paint(self, view, points, **options):
+        """Drag the left button over `points` (RAS, mm); see mouse.drag."""
+        from .mouse import drag
+
+        drag(slicer.app.layoutManager().sliceWidget(view), points, **options)
+        self.process_events()
+
+    def click(self, widget):
+        """Click the middle of a widget with the left mouse button."""
+        from .mouse import click
+
+        click(widget)
+        self.process_events()
+
+    def render(self):
+        """Draw every view that MRML has marked as changed, now."""
+        self.process_events()
+        slicer.app.layoutManager().renderChangedViews()
+
+    def grab(self, path, widget=None):
+        """Write a picture of the whole window (or of `widget`) as PNG; views included."""
+        self.process_events(0.1)
+        self.render()
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not (widget or self.main_window).grab().save(str(path)):
+            message = f"{path}: cannot be written"
+            raise OSError(message)
+
+    def view_picture(self, view):
+        """Return what a slice view ("Red") or the 3D view ("3D") shows: uint8, (height, width, 3)."""
+        self.process_events()
+        manager = slicer.app.layoutManager()
+        widget = manager.threeDWidget(0) if view == "3D" else manager.sliceWidget(view)
+        return widget.canvas().renderNow()
+
+    def _prepare_qt(self):
+        self._application = self.qt.QApplication.instance() or self.qt.QApplication(["Slicer"])
+        self._application.setOrganizationName("RegLoRASegment")
+        self._application.setApplicationName("TestHost")
+        self._application.setStyle("Fusion")
+        self._settings = tempfile.TemporaryDirectory(prefix="slicerhost-settings-")
+        settings = self.qt.QSettings
+        settings.setDefaultFormat(settings.IniFormat)
+        settings.setPath(settings.IniFormat, settings.UserScope, self._settings.name)
+
+    def _start_slicer(self, testing):
+        from .application import qSlicerApplication
+        from .ctk_widgets import install_ctk
+        from .scene import MrmlApplication
+        from .slot_errors import SlotErrors
+
+        sys.modules.setdefault("PythonQt", types.ModuleType("PythonQt"))
+        slicer.__path__.append(str(STAND_IN_MODULES))
+        self.errors = SlotErrors()
+        install_ctk()
+        slicer.app = qSlicerApplication(self._application, MrmlApplication(), testing)
+        self._install_widgets()
+
+    def _install_widgets(self):
+        from . import layout_manager, scripted_modules, segment_editor  # noqa: F401 - they register
+        from .mrml_widgets import install_mrml_widgets
+
+        install_mrml_widgets()
+
+    def _make_window(self):
+        from .layout_manager import qSlicerLayoutManager
+        from .main_window import qSlicerAppMainWindow
+
+        layout_manager = qSlicerLayoutManager(slicer.app.applicationLogic())
+        window = qSlicerAppMainWindow(layout_manager.viewport(), ModuleSelector(self))
+        slicer.app.showViews(layout_manager, window)
+        window.show()
+        return window
+
+
+class ModuleSelector:
+    """Stands for qSlicerModuleSelectorToolBar."""
+
+    def __init__(self, host):
+        self._host = host
+
+    def selectModule(self, module):
+        self._host.select_module(module if isinstance(module, str) else module.name)
+
+    @property
+    def selectedModule(self):
+        return self._host.selected_module()

@@ -372,6 +372,27 @@ def test_voxels_of_no_segment_are_refused(tmp_path: Path, a_plain_image: sitk.Im
     assert "label value 7 has no name" in refusal(file, a_plain_image)
 
 
+def test_a_name_that_is_no_utf8_is_read_and_written(
+    tmp_path: Path, a_plain_image: sitk.Image
+) -> None:
+    file = slicer_file(
+        tmp_path / "s.seg.nrrd", [painted((1, np.s_[1, 1:4, 1:5]))], segment(0, "Mxgen", 1, 0)
+    )
+    file.write_bytes(file.read_bytes().replace(b"Mxgen", b"M\xe4gen"))  # Latin-1
+    labels = read_labels(file, a_plain_image)
+    assert labels.organs[0].name == "M\N{REPLACEMENT CHARACTER}gen"
+    write_segmentation(tmp_path / "out.seg.nrrd", labels, a_plain_image)
+    assert read_labels(tmp_path / "out.seg.nrrd", a_plain_image).organs == labels.organs
+
+
+@pytest.mark.parametrize("name", ["a:=b", "50% \\ new", "|:~^", " two\nlines "])
+def test_any_name_comes_back(tmp_path: Path, a_plain_image: sitk.Image, name: str) -> None:
+    labels = LabelMap((organ(1, name),), ((TWO_ORGANS > 0).astype(np.uint16),), (0,))
+    write_segmentation(tmp_path / "out.seg.nrrd", labels, a_plain_image)
+    read = read_labels(tmp_path / "out.seg.nrrd", a_plain_image)
+    assert read.organs[0].name == " ".join(name.split())
+
+
 def test_names_given_replace_those_of_segments(tmp_path: Path, a_plain_image: sitk.Image) -> None:
     file = slicer_file(
         tmp_path / "s.seg.nrrd",

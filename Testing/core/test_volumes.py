@@ -10,6 +10,7 @@ import re
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np  # noqa: TID253
@@ -225,6 +226,15 @@ def test_a_nifti_voxel_size_must_be_positive_even_beside_a_matrix(
     assert f"{size} x 2 x 2 mm" in refusal(file)
 
 
+def test_two_nifti_voxel_sizes_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "matrix.nii"
+    rows = ((2.0, 0, 0, 0), (0, 2.0, 0, 0), (0, 0, 2.0, 0))
+    file.write_bytes(nifti_bytes(spacing=(1, 2, 2), rows=rows))
+    text = refusal(file)
+    assert "1 x 2 x 2 mm (pixdim)" in text
+    assert "2 x 2 x 2 mm (sform)" in text
+
+
 @pytest.mark.parametrize("spacing", [0.001, 51.0])
 def test_an_absurd_voxel_size_is_refused(tmp_path: Path, spacing: float) -> None:
     image = ramp()
@@ -250,7 +260,8 @@ def test_a_sheared_nifti_is_refused(
     tmp_path: Path, shear: float, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "sheared.nii"
-    file.write_bytes(nifti_bytes(rows=((1, shear, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0))))
+    rows = ((1, shear, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0))
+    file.write_bytes(nifti_bytes(spacing=(1, math.hypot(1, shear), 1), rows=rows))
     assert "not at right angles" in refusal(file)
     assert capfd.readouterr().err == ""
 
@@ -329,6 +340,15 @@ def test_a_folder_without_dicom_is_refused(tmp_path: Path) -> None:
     assert "no DICOM files" in refusal(tmp_path)
 
 
+def test_the_working_folder_is_named_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dicom_series(tmp_path / "gap", [(0, 0, z) for z in (0, 2, 4, 8, 10)])
+    monkeypatch.chdir(tmp_path / "gap")
+    with pytest.raises(InputError, match="gap: slices are not evenly spaced"):
+        read_image(Path())
+
+
 def test_a_missing_dicom_slice_is_noticed(tmp_path: Path) -> None:
     dicom_series(tmp_path / "gap", [(0, 0, z) for z in (0, 2, 4, 8, 10)])
     assert "not evenly spaced (2.00 to 4.00 mm)" in refusal(tmp_path / "gap")
@@ -349,6 +369,20 @@ def test_a_single_dicom_slice_asks_for_its_folder(tmp_path: Path) -> None:
 def test_a_folder_named_like_a_file_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "scan.nii.gz").mkdir()
     assert "no DICOM files" in refusal(tmp_path / "scan.nii.gz")
+
+
+def test_stderr_is_whole_after_many_threads_have_read(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("some notes")
+
+    def read(_: int) -> str:
+        return refusal(tmp_path / "notes.txt")
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(read, range(64)))
+    os.write(2, b"still here")
+    assert capfd.readouterr().err == "still here"
 
 
 @pytest.mark.data

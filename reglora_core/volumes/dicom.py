@@ -22,6 +22,7 @@ def read_dicom_folder(folder: Path) -> sitk.Image:
     Raises:
         InputError: no series, several, slices that are missing or unreadable, or a tilted gantry.
     """
+    name = folder.absolute().name
     with quiet_itk():
         series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
         files = {
@@ -35,10 +36,10 @@ def read_dicom_folder(folder: Path) -> sitk.Image:
         with quiet_itk():
             image = reader.Execute()
     except RuntimeError as error:
-        message = f"{folder.name}: the DICOM series cannot be read ({reason_of(error)})"
+        message = f"{name}: the DICOM series cannot be read ({reason_of(error)})"
         raise InputError(message, "export the series again") from error
     if len(slices) > 1:
-        _check_stack(folder.name, image, _positions(reader, len(slices)))
+        _check_stack(name, image, _positions(reader, len(slices)))
     return image
 
 
@@ -48,7 +49,7 @@ def _files_of_the_only_series(folder: Path, files: dict[str, tuple[str, ...]]) -
         raise InputError(message, "give a file, or the folder that holds one DICOM series")
     if len(files) > 1:
         listed = ", ".join(f"{uid} ({len(names)} slices)" for uid, names in sorted(files.items()))
-        message = f"{folder.name}: holds {len(files)} DICOM series: {listed}"
+        message = f"{folder.absolute().name}: holds {len(files)} DICOM series: {listed}"
         raise InputError(message, "give a folder with only the one wanted")
     return next(iter(files.values()))
 

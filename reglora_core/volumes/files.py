@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ MAX_SPACING_MM = 50.0
 # NIfTI stores its axes in single precision, DICOM with as few as six digits
 _ORTHOGONAL = 1e-3
 
+_ONE_AT_A_TIME = threading.RLock()
 _RESAMPLE = "resample the volume onto a plain grid, for example in 3D Slicer, and save it again"
 
 
@@ -78,12 +80,18 @@ def quiet_itk() -> Iterator[None]:
     """Keep what ITK and the libraries in it print on stderr from the user.
 
     It says nothing that our own messages do not, and HDF5 alone prints 30 lines on a text file.
+    One thread at a time: two that swap stderr at once would lose it for good.
     """
+    with _ONE_AT_A_TIME, _itk_warnings_off(), _stderr_to_nowhere():
+        yield
+
+
+@contextmanager
+def _itk_warnings_off() -> Iterator[None]:
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        with _stderr_to_nowhere():
-            yield
+        yield
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 

@@ -24,15 +24,16 @@ def read_image(path: Path) -> sitk.Image:
         InputError: there is no such file, it is damaged, it is not a volume (2D, several time
             points or colours), its geometry is impossible or its voxels hold no image.
     """
+    name = path.absolute().name  # "." has none of its own
     if path.is_dir():
         image = read_dicom_folder(path)
     else:
         image = read_file(path)
-    _check_is_scalar(path.name, image)
-    image = drop_single_time_point(path.name, image)
-    _check_has_depth(path, image)
-    check_geometry(path.name, image)
-    _check_voxels(path.name, image)
+    _check_is_scalar(name, image)
+    image = drop_single_time_point(name, image)
+    _check_has_depth(name, image)
+    check_geometry(name, image)
+    _check_voxels(name, image)
     return image
 
 
@@ -63,11 +64,11 @@ def _check_is_scalar(name: str, image: sitk.Image) -> None:
         raise InputError(message, "give an image with one grey value per voxel")
 
 
-def _check_has_depth(path: Path, image: sitk.Image) -> None:
+def _check_has_depth(name: str, image: sitk.Image) -> None:
     if min(image.GetSize()) >= MIN_VOXELS_PER_AXIS:
         return
     size = " x ".join(map(str, image.GetSize()))
-    message = f"{path.name}: is a single slice ({size})"
+    message = f"{name}: is a single slice ({size})"
     raise InputError(message, "give a 3D volume, or the folder of a whole DICOM series")
 
 

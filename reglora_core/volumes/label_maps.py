@@ -100,7 +100,7 @@ def _paint_on_free_layer(
 ) -> int:
     for place, layer in enumerate(layers):
         if not np.any((layer != 0) & mask):
-            np.putmask(layer, mask, value)
+            np.copyto(layer, value, where=mask)
             return place
     layers.append(np.multiply(mask, value, dtype=np.uint16))
     return len(layers) - 1

@@ -47,8 +47,7 @@ def read_labels(
             fewer than two painted voxels, more than 254 organs or a value without a name.
     """
     labels = read_file(path)
-    header = {key: labels.GetMetaData(key) for key in labels.GetMetaDataKeys()}
-    segments = read_segments(header, labels.GetNumberOfComponentsPerPixel())
+    segments = read_segments(_header(labels), labels.GetNumberOfComponentsPerPixel())
     in_file = _layers(path.name, labels, segments)
     layers = [_on_grid_of(image, layer) for layer in in_file]
     _check_paint_is_kept(path.name, in_file, layers, image)
@@ -62,6 +61,15 @@ def read_labels(
     else:
         found.add_values(layers[0])
     return found.label_map(layers, ignored)
+
+
+def _header(labels: sitk.Image) -> dict[str, str]:
+    """Return the file's header fields; bytes that are no UTF-8 become question marks."""
+    fields = {key: labels.GetMetaData(key) for key in labels.GetMetaDataKeys()}
+    return {
+        key: text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        for key, text in fields.items()
+    }
 
 
 def _layers(name: str, labels: sitk.Image, segments: Sequence[Segment]) -> list[sitk.Image]:

@@ -1,8 +1,9 @@
 """What ITK does not notice in a NIfTI file.
 
 ITK reads a file that was cut short as zeros from there on, takes a voxel size of zero or NaN for
-1 mm, and mirrors the axis of a negative one even where the file's matrix says otherwise. All of
-these would pass as a scan; here they are refused before ITK sees them.
+1 mm, mirrors the axis of a negative one even where the file's matrix says otherwise, and picks one
+of two voxel sizes that contradict each other. All of these would pass as a scan; here they are
+refused before ITK sees them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import io
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from reglora_core.errors import InputError
 
 _HEADER_BYTES = 540  # NIfTI-2; NIfTI-1 has 348 and four more
 _CHUNK_BYTES = 1 << 20
+_CONTRADICTION = 0.01  # relative; ITK takes pixdim and says so only on stderr
 _AGAIN = "copy or export it again"
 
 
@@ -28,6 +31,7 @@ class _Header:
     spacing: tuple[float, ...]  # mm, of the first three axes
     bits_per_voxel: int
     offset: int  # bytes before the first voxel
+    matrix: tuple[float, ...] | None  # the sform, 3 x 4, where it alone gives the direction
 
 
 def check_nifti_file(path: Path) -> None:
@@ -69,7 +73,9 @@ def _first_version(content: bytes, order: str) -> _Header:
     spacing = struct.unpack_from(f"{order}8f", content, 76)
     bits = struct.unpack_from(f"{order}h", content, 72)[0]
     offset = struct.unpack_from(f"{order}f", content, 108)[0]
-    return _Header(dim[1 : 1 + dim[0]], spacing[1:4], bits, int(offset))
+    qform, sform = struct.unpack_from(f"{order}hh", content, 252)
+    matrix = struct.unpack_from(f"{order}12f", content, 280) if sform > 0 >= qform else None
+    return _Header(dim[1 : 1 + dim[0]], spacing[1:4], bits, int(offset), matrix)
 
 
 def _second_version(content: bytes, order: str) -> _Header:
@@ -77,15 +83,30 @@ def _second_version(content: bytes, order: str) -> _Header:
     spacing = struct.unpack_from(f"{order}8d", content, 104)
     bits = struct.unpack_from(f"{order}h", content, 14)[0]
     offset = struct.unpack_from(f"{order}q", content, 168)[0]
-    return _Header(dim[1 : 1 + dim[0]], spacing[1:4], bits, offset)
+    qform, sform = struct.unpack_from(f"{order}ii", content, 344)
+    matrix = struct.unpack_from(f"{order}12d", content, 400) if sform > 0 >= qform else None
+    return _Header(dim[1 : 1 + dim[0]], spacing[1:4], bits, offset, matrix)
 
 
 def _check_spacing(name: str, header: _Header) -> None:
-    if all(length > 0 for length in header.spacing[: len(header.size)]):
+    spacing = header.spacing[: len(header.size)]
+    if not all(length > 0 for length in spacing):
+        message = f"{name}: its voxels would be {_listed(spacing)} mm"
+        raise InputError(message, "correct the spacing in the file: it must be positive")
+    if header.matrix is None:
         return
-    listed = " x ".join(f"{length:g}" for length in header.spacing)
-    message = f"{name}: its voxels would be {listed} mm"
-    raise InputError(message, "correct the spacing in the file: it must be positive")
+    columns = [math.hypot(*header.matrix[axis::4]) for axis in range(len(spacing[:3]))]
+    pairs = zip(spacing, columns, strict=False)
+    if any(abs(length - column) > _CONTRADICTION * length for length, column in pairs):
+        message = (
+            f"{name}: gives two voxel sizes, {_listed(spacing)} mm (pixdim) and "
+            f"{_listed(columns)} mm (sform)"
+        )
+        raise InputError(message, "correct the header, or export the scan again")
+
+
+def _listed(lengths: Sequence[float]) -> str:
+    return " x ".join(f"{length:g}" for length in lengths)
 
 
 def _check_length(path: Path, file: gzip.GzipFile | io.BufferedReader, header: _Header) -> None:

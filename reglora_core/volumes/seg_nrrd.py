@@ -116,7 +116,7 @@ def write_nrrd(
     stored = layers[0].dtype.newbyteorder("<")
     voxels = np.stack(layers, axis=-1) if is_list else layers[0]
     with path.open("wb") as file:
-        file.write(("\n".join(lines) + "\n\n").encode("utf-8"))
+        file.write(("\n".join(lines) + "\n\n").encode("utf-8", "replace"))
         with gzip.GzipFile("", "wb", _COMPRESSION, file, mtime=0) as compressed:
             compressed.write(np.ascontiguousarray(voxels, dtype=stored).data)
 

@@ -1,4 +1,4 @@
-"""A test host for 3D Slicer scripted modules: real MRML (slicer-core), stand-in Qt widgets (PySide6)."""
+"""A test host for 3D Slicer scripted modules: real MRML, stand-in Qt widgets."""
 
 from .host import Host
 

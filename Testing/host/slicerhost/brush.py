@@ -14,7 +14,7 @@ from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
 @dataclass(frozen=True)
 class Brush:
-    """A disc of the slice's thickness, or a sphere; lengths in mm, directions in world coordinates."""
+    """A disc of the slice's thickness, or a sphere; lengths in mm."""
 
     radius: float
     normal: np.ndarray
@@ -38,23 +38,13 @@ class Brush:
 
 
 def stamp(labelmap, image_to_world, brush, centers):
-    """Set to 1 the voxels of `labelmap` that `brush` covers at any of `centers` (n, 3), in world mm.
+    """Set to 1 the voxels of `labelmap` that `brush` covers at any of `centers` (n, 3; mm).
 
     `labelmap`: a vtkOrientedImageData, changed in place; `image_to_world`: its vtkMatrix4x4.
     Returns the extent that was changed, or None if the stroke is outside the labelmap.
     """
-    to_world = _array(image_to_world)
-    to_ijk = np.linalg.inv(to_world)
-    extent = np.array(labelmap.GetExtent()).reshape(3, 2)
-    shape = extent[::-1, 1] - extent[::-1, 0] + 1
-    voxels = vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(shape)
-    reach = brush.reach * np.sqrt((to_ijk[:3, :3] ** 2).sum(1))  # in voxels, along i, j and k
-    changed = [
-        painted
-        for center in np.asarray(centers, dtype=float)
-        if (painted := _stamp_once(voxels, extent, to_world, brush, center, to_ijk, reach))
-        is not None
-    ]
+    grid = _Grid(labelmap, image_to_world)
+    changed = [extent for center in centers if (extent := grid.paint(brush, center)) is not None]
     labelmap.GetPointData().GetScalars().Modified()
     labelmap.Modified()
     if not changed:
@@ -63,19 +53,36 @@ def stamp(labelmap, image_to_world, brush, centers):
     return [int(value) for pair in zip(lows, highs, strict=True) for value in pair]
 
 
-def _stamp_once(voxels, extent, to_world, brush, center, to_ijk, reach):
-    middle = to_ijk[:3, :3] @ center + to_ijk[:3, 3]
-    low = np.maximum(np.ceil(middle - reach), extent[:, 0]).astype(int)
-    high = np.minimum(np.floor(middle + reach), extent[:, 1]).astype(int)
-    if (low > high).any():
-        return None
+class _Grid:
+    """The voxels of a labelmap, as an array (k, j, i), and where they are."""
+
+    def __init__(self, labelmap, image_to_world):
+        self._to_world = _array(image_to_world)
+        self._to_ijk = np.linalg.inv(self._to_world)
+        self._extent = np.array(labelmap.GetExtent()).reshape(3, 2)
+        shape = self._extent[::-1, 1] - self._extent[::-1, 0] + 1
+        self._voxels = vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(shape)
+
+    def paint(self, brush, center):
+        """Paint once; return the extent (3, 2) that was looked at, or None if it is outside."""
+        center = np.asarray(center, dtype=float)
+        middle = self._to_ijk[:3, :3] @ center + self._to_ijk[:3, 3]
+        reach = brush.reach * np.sqrt((self._to_ijk[:3, :3] ** 2).sum(1))  # in voxels
+        low = np.maximum(np.ceil(middle - reach), self._extent[:, 0]).astype(int)
+        high = np.minimum(np.floor(middle + reach), self._extent[:, 1]).astype(int)
+        if (low > high).any():
+            return None
+        i, j, k = _all_voxels(low, high)
+        positions = np.stack([i, j, k], axis=1) @ self._to_world[:3, :3].T + self._to_world[:3, 3]
+        inside = brush.covers(positions - center)
+        first = self._extent[:, 0]
+        self._voxels[k[inside] - first[2], j[inside] - first[1], i[inside] - first[0]] = 1
+        return np.stack([low, high], axis=1)
+
+
+def _all_voxels(low, high):
     ranges = [np.arange(low[axis], high[axis] + 1) for axis in range(3)]
-    k, j, i = (grid.ravel() for grid in np.meshgrid(*ranges[::-1], indexing="ij"))
-    positions = np.stack([i, j, k], axis=1) @ to_world[:3, :3].T + to_world[:3, 3]
-    inside = brush.covers(positions - center)
-    first = extent[:, 0]
-    voxels[k[inside] - first[2], j[inside] - first[1], i[inside] - first[0]] = 1
-    return np.stack([low, high], axis=1)
+    return [grid.ravel() for grid in np.meshgrid(*ranges, indexing="ij")]
 
 
 def _array(matrix: vtkMatrix4x4):

@@ -24,7 +24,10 @@ from .dialect.qt_module import install_qt
 
 os.environ.setdefault("QT_LOGGING_RULES", "qt.qpa.*=false")
 _instance = None
-STAND_IN_MODULES = Path(__file__).parent.parent / "standins"
+_FOLDER = Path(__file__).parent.parent
+STAND_INS = _FOLDER / "standins"  # slicer.i18n, slicer.testing, ...
+BUILTIN_MODULES = _FOLDER / "builtin_modules"  # SampleData
+EXTENSION_MODULES = _FOLDER / "extension_modules"  # PyTorchUtils
 
 
 class Host:
@@ -60,7 +63,7 @@ class Host:
         self.close()
 
     def close(self):
-        """Leave the module that is shown, close the scene, and tell the modules that Slicer quits."""
+        """Leave the module that is shown, close the scene, and quit as Slicer does."""
         if self._current is not None:
             slicer.app.moduleManager().module(self._current).widgetRepresentation().exit()
             self._current = None
@@ -68,8 +71,13 @@ class Host:
         slicer.app.aboutToQuit.emit()
         self.process_events()
 
+    def add_extension_modules(self):
+        """Make the modules of other extensions importable: PyTorchUtils."""
+        if str(EXTENSION_MODULES) not in sys.path:
+            sys.path.append(str(EXTENSION_MODULES))
+
     def load_module(self, path):
-        """Load a scripted module file, as Slicer does at its start; return slicer.modules.<name>."""
+        """Load a scripted module file, as Slicer does at its start; return the module."""
         from .scripted_modules import load_scripted_module
 
         return load_scripted_module(path)
@@ -103,7 +111,7 @@ class Host:
             time.sleep(0.002)
 
     def wait_until(self, condition, timeout=10.0):
-        """Run the event loop until `condition()` is true; raise TimeoutError after `timeout` seconds."""
+        """Run the event loop until `condition()`; TimeoutError after `timeout` seconds."""
         end = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > end:
@@ -146,7 +154,7 @@ class Host:
             raise OSError(message)
 
     def view_picture(self, view):
-        """Return what a slice view ("Red") or the 3D view ("3D") shows: uint8, (height, width, 3)."""
+        """Return what a view ("Red", ..., "3D") shows: uint8, (height, width, 3)."""
         self.process_events()
         manager = slicer.app.layoutManager()
         widget = manager.threeDWidget(0) if view == "3D" else manager.sliceWidget(view)
@@ -169,7 +177,8 @@ class Host:
         from .slot_errors import SlotErrors
 
         sys.modules.setdefault("PythonQt", types.ModuleType("PythonQt"))
-        slicer.__path__.append(str(STAND_IN_MODULES))
+        slicer.__path__.append(str(STAND_INS))
+        sys.path.append(str(BUILTIN_MODULES))
         self.errors = SlotErrors()
         install_ctk()
         slicer.app = qSlicerApplication(self._application, MrmlApplication(), testing)

@@ -107,7 +107,7 @@ class qSlicerLayoutManager(QtCore.QObject):
         self._pauses -= 1
 
     def renderChangedViews(self):
-        """Draw what MRML has marked as changed (not in the real class: there each view has a timer)."""
+        """Draw what MRML has marked as changed (in Slicer, each view has a timer)."""
         if self._pauses > 0:
             return
         for widget in self._views.values():

@@ -1,5 +1,7 @@
 """Real Qt mouse events, sent through the application to a widget."""
 
+import itertools
+
 import numpy as np
 from PySide6 import QtCore, QtGui, QtWidgets
 
@@ -46,7 +48,7 @@ def _pixel(slice_widget, point):
 
 def _densify(pixels, step):
     pieces = [pixels[:1]]
-    for start, end in zip(pixels[:-1], pixels[1:], strict=True):
+    for start, end in itertools.pairwise(pixels):
         count = max(int(np.ceil(np.linalg.norm(end - start) / step)), 1)
         pieces.append(start + (end - start) * np.arange(1, count + 1)[:, None] / count)
     return np.concatenate(pieces)

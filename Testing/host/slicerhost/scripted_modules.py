@@ -1,4 +1,4 @@
-"""Loads <Name>.py as Slicer's factory does: stand-ins of qSlicerScriptedLoadableModule and its widget."""
+"""Loads <Name>.py as Slicer's factory does: qSlicerScriptedLoadableModule and its widget."""
 
 import importlib.util
 import sys

@@ -20,7 +20,6 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     currentSegmentIDChanged = QtCore.Signal(str)
     segmentationNodeChanged = QtCore.Signal(object)
     sourceVolumeNodeChanged = QtCore.Signal(object)
-    activeEffectChanged = QtCore.Signal(object)  # not in the real class' public signals
     SIGNALS = {
         **qMRMLWidget.SIGNALS,
         "currentSegmentIDChanged(QString)": "currentSegmentIDChanged",
@@ -31,9 +30,8 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     def _show_parts(self):
         self._segmentation_row.setVisible(self.segmentationNodeSelectorVisible)
         self._source_row.setVisible(self.sourceVolumeNodeSelectorVisible)
-        self._add.setVisible(self.addRemoveSegmentButtonsVisible)
-        self._remove.setVisible(self.addRemoveSegmentButtonsVisible)
-        self._show_3d.setVisible(self.show3DButtonVisible)
+        self._undo.setVisible(self.undoEnabled)
+        self._redo.setVisible(self.undoEnabled)
 
     segmentationNodeSelectorVisible, setSegmentationNodeSelectorVisible = stored(
         bool, "segmentationNodeSelectorVisible", True, _show_parts
@@ -41,11 +39,25 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     sourceVolumeNodeSelectorVisible, setSourceVolumeNodeSelectorVisible = stored(
         bool, "sourceVolumeNodeSelectorVisible", True, _show_parts
     )
-    addRemoveSegmentButtonsVisible, setAddRemoveSegmentButtonsVisible = stored(
-        bool, "addRemoveSegmentButtonsVisible", True, _show_parts
+    undoEnabled, setUndoEnabled = stored(bool, "undoEnabled", True, _show_parts)
+    maximumNumberOfUndoStates, setMaximumNumberOfUndoStates = stored(
+        int,
+        "maximumNumberOfUndoStates",
+        10,
+        lambda self: self._logic.SetMaximumNumberOfUndoStates(self.maximumNumberOfUndoStates),
     )
-    show3DButtonVisible, setShow3DButtonVisible = stored(
-        bool, "show3DButtonVisible", True, _show_parts
+    effectButtonStyle, setEffectButtonStyle = stored(int, "effectButtonStyle", 0)
+    defaultTerminologyEntry, setDefaultTerminologyEntry = stored(
+        str,
+        "defaultTerminologyEntry",
+        "",
+        lambda self: self._logic.SetDefaultTerminologyEntry(self.defaultTerminologyEntry),
+    )
+    defaultTerminologyEntrySettingsKey, setDefaultTerminologyEntrySettingsKey = stored(
+        str, "defaultTerminologyEntrySettingsKey", "Segmentations/DefaultTerminologyEntry"
+    )
+    jumpToSelectedSegmentEnabled, setJumpToSelectedSegmentEnabled = stored(
+        bool, "jumpToSelectedSegmentEnabled", False
     )
     switchToSegmentationsButtonVisible, setSwitchToSegmentationsButtonVisible = stored(
         bool, "switchToSegmentationsButtonVisible", True
@@ -63,6 +75,9 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         super().__init__(parent)
         self._logic = slicer.vtkSlicerSegmentEditorLogic()
         self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+        self._logic.AddObserver(
+            self._logic.SegmentationHistoryChangedEvent, lambda *_: self._update_undo()
+        )
         self._effects = {cls.name: cls(self._logic) for cls in EFFECTS}
         self._buttons = {}
         self._node, self._node_tag = None, None
@@ -131,9 +146,6 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._logic.SetMRMLScene(scene)
         self._segmentation_box.setMRMLScene(scene)
         self._source_box.setMRMLScene(scene)
-
-    def logic(self):
-        return self._logic
 
     def mrmlSegmentEditorNode(self):
         return self._node
@@ -226,16 +238,11 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     def uninstallKeyboardShortcuts(self):
         pass
 
-    def setMaximumNumberOfUndoStates(self, count):
-        self._logic.SetMaximumNumberOfUndoStates(count)
-
     def undo(self):
         self._logic.Undo()
-        self._update_undo()
 
     def redo(self):
         self._logic.Redo()
-        self._update_undo()
 
     def saveStateForUndo(self):
         self._logic.SaveStateForUndo()
@@ -272,7 +279,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             self._effects[now].activate()
             self.setupViewObservations()
 
-    def _update_undo(self):
+    def _update_undo(self, *_):
         self._undo.setEnabled(self._logic.CanUndo())
         self._redo.setEnabled(self._logic.CanRedo())
 

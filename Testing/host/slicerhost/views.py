@@ -48,6 +48,7 @@ class OffscreenView:
         self.window.AddRenderer(self.renderer)
         self.interactor = vtk.vtkGenericRenderWindowInteractor()
         self.interactor.SetRenderWindow(self.window)
+        self.interactor.SetInteractorStyle(vtk.vtkInteractorStyleUser())  # does nothing
         self.interactor.Initialize()
         self.group = slicer.vtkMRMLDisplayableManagerGroup()
         self.group.SetRenderer(self.renderer)
@@ -81,6 +82,11 @@ class OffscreenView:
                 factory.RegisterDisplayableManager(name)
         self.group.Initialize(factory, self.renderer)
 
+    def _interact_with(self, style):
+        self.interaction = style
+        style.SetDisplayableManagers(self.group)
+        style.SetInteractor(self.interactor)
+
     def _on_update(self, *_):
         self.needs_render = True
 
@@ -107,7 +113,9 @@ class SliceView(OffscreenView):
         self.node = self.logic.AddSliceNode(name)
         self.node.SetOrientation(orientation)
         self.node.SetLayoutColor(*color)
-        self._use_slicer_interaction()
+        style = slicer.vtkMRMLSliceViewInteractorStyle()
+        style.SetSliceLogic(self.logic)
+        self._interact_with(style)
         self.group.SetMRMLDisplayableNode(self.node)
         self.logic.AddObserver(vtk.vtkCommand.ModifiedEvent, self._connect_image)
         self._connect_image()
@@ -122,12 +130,6 @@ class SliceView(OffscreenView):
         self.logic.FitSliceToBackground()
         self.logic.SnapSliceOffsetToIJK()
         self.needs_render = True
-
-    def _use_slicer_interaction(self):
-        self.interaction = slicer.vtkMRMLSliceViewInteractorStyle()
-        self.interaction.SetSliceLogic(self.logic)
-        self.interaction.SetDisplayableManagers(self.group)
-        self.interaction.SetInteractor(self.interactor)
 
     def _connect_image(self, *_):
         connection = self.logic.GetImageDataConnection()
@@ -153,6 +155,7 @@ class ThreeDView(OffscreenView):
         self.logic.SetMRMLApplicationLogic(application_logic)
         self.logic.SetMRMLScene(slicer.mrmlScene)
         application_logic.GetViewLogics().AddItem(self.logic)
+        self._interact_with(slicer.vtkMRMLThreeDViewInteractorStyle())
         self.group.SetMRMLDisplayableNode(self.node)
         self.renderer.GradientBackgroundOn()
         self.renderer.SetBackground(0.757, 0.765, 0.910)

@@ -1,1 +1,1 @@
-"""PythonQt's dialect of Qt, made out of PySide6: the modules `qt` and, with the stand-ins, `ctk`."""
+"""PythonQt's dialect of Qt, made out of PySide6: the module `qt`."""

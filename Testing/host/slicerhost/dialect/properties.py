@@ -13,7 +13,7 @@ VIRTUAL_PROPERTIES = {"sizeHint", "minimumSizeHint"}
 
 
 class StaticAndProperty:
-    """A name that is a static function on the class and a property on an object (QTimer.singleShot)."""
+    """A static function on the class and a property on an object, as QTimer.singleShot."""
 
     def __init__(self, static, getter, setter):
         self._static, self._getter, self._setter = static, getter, setter
@@ -62,9 +62,7 @@ def _set_attribute(self, name, value):
     owner = type(self)
     known = inspect.getattr_static(owner, name, None)
     if isinstance(known, QtCore.Property):  # of a stand-in; PySide6 keeps its setter to itself
-        if not self.setProperty(name, value):
-            message = f"{owner.__name__}.{name}: cannot be set to {value!r}"
-            raise TypeError(message)
+        _set_property(self, name, value)
         return
     if hasattr(type(known), "__set__"):
         known.__set__(self, value)
@@ -102,18 +100,18 @@ def _property(cls, name, is_writable):
         return self.property(name)
 
     def write(self, value):
-        if setter is not None:
-            try:
-                setter(self, value)
-            except TypeError:
-                pass
-            else:
-                return
-        if not self.setProperty(name, value):
-            message = f"{type(self).__name__}.{name}: cannot be set to {value!r}"
-            raise TypeError(message)
+        try:
+            setter(self, value)
+        except TypeError:  # no setter, or one that takes something else than the property's type
+            _set_property(self, name, value)
 
     return property(read, write if is_writable else None)
+
+
+def _set_property(instance, name, value):
+    if not instance.setProperty(name, value):
+        message = f"{type(instance).__name__}.{name}: cannot be set to {value!r}"
+        raise TypeError(message)
 
 
 def _own_getter(cls, name):

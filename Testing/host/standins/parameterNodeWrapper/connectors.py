@@ -2,14 +2,16 @@
 
 import enum
 import math
-import pathlib
 import typing
+from pathlib import PurePath
 
 import ctk
 import qt
 import slicer
 
 from .annotations import Choice, Decimals, Maximum, Minimum, SingleStep, WithinRange, first, split
+
+_CHOOSABLE = (int, float, str, bool)
 
 
 class GuiConnector:
@@ -153,7 +155,7 @@ def createGuiConnector(widget, datatype):
     kind, annotations = split(datatype)
     connector = _connector_class(type(widget), kind, annotations)
     if connector is None:
-        message = f"Unable to create GUI connector from datatype '{datatype}' to widget type '{type(widget)}'"
+        message = f"Unable to connect a parameter of type {datatype} to a {type(widget).__name__}"
         raise RuntimeError(message)
     return connector(widget, kind, annotations)
 
@@ -167,12 +169,12 @@ def _connector_class(widget_class, kind, annotations):
         (EnumConnector, is_class and issubclass(kind, enum.Enum), (qt.QComboBox,)),
         (
             ChoiceConnector,
-            kind in (int, float, str, bool) and first(annotations, Choice),
+            kind in _CHOOSABLE and first(annotations, Choice),
             (qt.QComboBox,),
         ),
         (LineConnector, kind is str, (qt.QLineEdit,)),
         (TextConnector, kind is str, (qt.QTextEdit,)),
-        (PathConnector, is_class and issubclass(kind, pathlib.PurePath), (ctk.ctkPathLineEdit,)),
+        (PathConnector, is_class and issubclass(kind, PurePath), (ctk.ctkPathLineEdit,)),
         (NodeConnector, bool(_node_types(kind)), (slicer.qMRMLNodeComboBox,)),
     )
     for connector, fits, widget_classes in pairs:

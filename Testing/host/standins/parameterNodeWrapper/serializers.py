@@ -245,30 +245,31 @@ def serializer_of(hint):
 def _simple(kind):
     if not isinstance(kind, type) or typing.get_origin(kind) is not None:
         return None
-    strict = [NotNone(), IsInstance((int, float) if kind is float else kind)]
-    if kind in (int, float):
-        return Serializer(kind, kind, zero=0), strict
-    if kind is str:
-        return Serializer(kind, str, zero=""), strict
-    if kind is bool:
-        return Serializer(kind, lambda text: text == "True", zero=False), strict
-    if issubclass(kind, pathlib.PurePath):
-        return Serializer(kind, kind, zero=kind()), strict
-    if issubclass(kind, enum.Enum):
-        return Serializer(kind, lambda text: kind[text], lambda v: v.name, next(iter(kind))), strict
-    if issubclass(kind, slicer.vtkMRMLNode):
-        return NodeSerializer(kind), [IsInstance(kind)]
     if kind is type(None):
         return NoneSerializer(), []
-    return _pack(kind)
+    if issubclass(kind, slicer.vtkMRMLNode):
+        return NodeSerializer(kind), [IsInstance(kind)]
+    serializer = _text_serializer(kind) or _pack_serializer(kind)
+    strict = [NotNone(), IsInstance((int, float) if kind is float else kind)]
+    return (serializer, strict) if serializer is not None else None
 
 
-def _pack(kind):
+def _text_serializer(kind):
+    if kind is bool:
+        return Serializer(kind, lambda text: text == "True", zero=False)
+    if kind in (int, float, str):
+        return Serializer(kind, kind, zero="" if kind is str else 0)
+    if issubclass(kind, pathlib.PurePath):
+        return Serializer(kind, kind, zero=kind())
+    if issubclass(kind, enum.Enum):
+        return Serializer(kind, lambda text: kind[text], lambda v: v.name, next(iter(kind)))
+    return None
+
+
+def _pack_serializer(kind):
     from .parameter_pack import ParameterPackSerializer, isParameterPack
 
-    if isParameterPack(kind):
-        return ParameterPackSerializer(kind), [NotNone(), IsInstance(kind)]
-    return None
+    return ParameterPackSerializer(kind) if isParameterPack(kind) else None
 
 
 def _compound(kind):

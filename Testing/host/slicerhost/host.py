@@ -14,20 +14,24 @@ import os
 import sys
 import tempfile
 import time
-import types
 from pathlib import Path
 
 import slicer
 import slicer.util
+from PySide6 import QtCore, QtWidgets
 
-from .dialect.qt_module import install_qt
+from .application import qSlicerApplication
+from .layout_manager import qSlicerLayoutManager
+from .main_window import qSlicerAppMainWindow
+from .mouse import click, drag
+from .qt_messages import show_qt_messages
+from .scene import MrmlApplication
+from .scripted_modules import load_scripted_module
+from .slot_errors import SlotErrors
+from .stalls import StallMeter
+from .stand_ins import EXTENSION_MODULES, install_stand_ins
 
-os.environ.setdefault("QT_LOGGING_RULES", "qt.qpa.*=false")
 _instance = None
-_FOLDER = Path(__file__).parent.parent
-STAND_INS = _FOLDER / "standins"  # slicer.i18n, slicer.testing, ...
-BUILTIN_MODULES = _FOLDER / "builtin_modules"  # SampleData
-EXTENSION_MODULES = _FOLDER / "extension_modules"  # PyTorchUtils
 
 
 class Host:
@@ -43,9 +47,10 @@ class Host:
             raise RuntimeError(message)
         if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-        self.qt = install_qt()
+        install_stand_ins()
+        self.errors = SlotErrors()
         self._prepare_qt()
-        self._start_slicer(testing)
+        slicer.app = qSlicerApplication(self._application, MrmlApplication(), testing)
         self._current = None
         self.main_window = self._make_window() if window else None
         _instance = self
@@ -78,8 +83,6 @@ class Host:
 
     def load_module(self, path):
         """Load a scripted module file, as Slicer does at its start; return the module."""
-        from .scripted_modules import load_scripted_module
-
         return load_scripted_module(path)
 
     def select_module(self, name):
@@ -126,17 +129,17 @@ class Host:
 
     def paint(self, view, points, **options):
         """Drag the left button over `points` (RAS, mm); see mouse.drag."""
-        from .mouse import drag
-
         drag(slicer.app.layoutManager().sliceWidget(view), points, **options)
         self.process_events()
 
     def click(self, widget):
         """Click the middle of a widget with the left mouse button."""
-        from .mouse import click
-
         click(widget)
         self.process_events()
+
+    def measure_stalls(self):
+        """Return a context manager whose `longest` is the longest block of the event loop, in s."""
+        return StallMeter()
 
     def render(self):
         """Draw every view that MRML has marked as changed, now."""
@@ -161,39 +164,17 @@ class Host:
         return widget.canvas().renderNow()
 
     def _prepare_qt(self):
-        self._application = self.qt.QApplication.instance() or self.qt.QApplication(["Slicer"])
+        show_qt_messages()
+        self._application = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["Slicer"])
         self._application.setOrganizationName("RegLoRASegment")
         self._application.setApplicationName("TestHost")
         self._application.setStyle("Fusion")
         self._settings = tempfile.TemporaryDirectory(prefix="slicerhost-settings-")
-        settings = self.qt.QSettings
+        settings = QtCore.QSettings
         settings.setDefaultFormat(settings.IniFormat)
         settings.setPath(settings.IniFormat, settings.UserScope, self._settings.name)
 
-    def _start_slicer(self, testing):
-        from .application import qSlicerApplication
-        from .ctk_widgets import install_ctk
-        from .scene import MrmlApplication
-        from .slot_errors import SlotErrors
-
-        sys.modules.setdefault("PythonQt", types.ModuleType("PythonQt"))
-        slicer.__path__.append(str(STAND_INS))
-        sys.path.append(str(BUILTIN_MODULES))
-        self.errors = SlotErrors()
-        install_ctk()
-        slicer.app = qSlicerApplication(self._application, MrmlApplication(), testing)
-        self._install_widgets()
-
-    def _install_widgets(self):
-        from . import layout_manager, scripted_modules, segment_editor  # noqa: F401 - they register
-        from .mrml_widgets import install_mrml_widgets
-
-        install_mrml_widgets()
-
     def _make_window(self):
-        from .layout_manager import qSlicerLayoutManager
-        from .main_window import qSlicerAppMainWindow
-
         layout_manager = qSlicerLayoutManager(slicer.app.applicationLogic())
         window = qSlicerAppMainWindow(layout_manager.viewport(), ModuleSelector(self))
         slicer.app.showViews(layout_manager, window)

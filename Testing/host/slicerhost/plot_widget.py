@@ -1,22 +1,24 @@
-"""Stand-in of qMRMLPlotWidget: the active chart of the plot view node, drawn by vtkChartXY."""
-
-from PySide6 import QtWidgets
+"""Stand-ins of qMRMLPlotWidget and qMRMLPlotView."""
 
 from .dialect.ui_loader import stand_in
+from .plot_view import PlotView
+from .view_canvas import ViewCanvas
+from .view_widgets import ViewWidget
 
 
-class _PlotCanvas(QtWidgets.QWidget):
-    is_stand_in = True
-
-    def needsRender(self):
-        return False
+class qMRMLPlotView(ViewCanvas):
+    def mrmlPlotViewNode(self):
+        return self._view.node
 
 
 @stand_in
-class qMRMLPlotWidget(QtWidgets.QWidget):
+class qMRMLPlotWidget(ViewWidget):
     def __init__(self):
-        super().__init__()
-        self._canvas = _PlotCanvas()
+        view = PlotView()
+        super().__init__(view, qMRMLPlotView(view), "1", "#e1e1e1")
 
-    def canvas(self):
+    def plotView(self):
         return self._canvas
+
+    def mrmlPlotViewNode(self):
+        return self._view.node

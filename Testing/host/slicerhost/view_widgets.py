@@ -13,7 +13,7 @@ from .views import SliceView, ThreeDView
 _OFFSET_STEPS = 1000
 
 
-class _ViewWidget(QtWidgets.QWidget):
+class ViewWidget(QtWidgets.QWidget):
     """A coloured bar with the name of the view, and the view below it."""
 
     def __init__(self, view, canvas, title, color):
@@ -115,7 +115,7 @@ class qMRMLSliceControllerWidget(QtWidgets.QWidget):
 
 
 @stand_in
-class qMRMLSliceWidget(_ViewWidget):
+class qMRMLSliceWidget(ViewWidget):
     """A slice view with its controller bar."""
 
     def __init__(self, application_logic, name, orientation, color):
@@ -153,7 +153,7 @@ class qMRMLSliceWidget(_ViewWidget):
 
 
 @stand_in
-class qMRMLThreeDWidget(_ViewWidget):
+class qMRMLThreeDWidget(ViewWidget):
     """The 3D view."""
 
     def __init__(self, application_logic):

@@ -4,10 +4,10 @@ No Qt in this file. Stands for the VTK half of qMRMLSliceView and qMRMLThreeDVie
 corner annotations, the slice controller's lightbox, stereo, and the views' context menus.
 """
 
-import numpy as np
 import slicer
 import vtk
-from vtk.util.numpy_support import vtk_to_numpy
+
+from .offscreen import offscreen_window, picture_of
 
 SLICE_MANAGERS = (
     "vtkMRMLCrosshairDisplayableManager",
@@ -36,20 +36,7 @@ class OffscreenView:
 
     def __init__(self, application_logic, factory, managers):
         self.renderer = vtk.vtkRenderer()
-        self.window = (
-            vtk.vtkEGLRenderWindow()
-            if hasattr(vtk, "vtkEGLRenderWindow")
-            else vtk.vtkRenderWindow()
-        )
-        self.window.SetOffScreenRendering(True)
-        self.window.ShowWindowOff()
-        self.window.SetMultiSamples(0)
-        self.window.SetSize(400, 400)
-        self.window.AddRenderer(self.renderer)
-        self.interactor = vtk.vtkGenericRenderWindowInteractor()
-        self.interactor.SetRenderWindow(self.window)
-        self.interactor.SetInteractorStyle(vtk.vtkInteractorStyleUser())  # does nothing
-        self.interactor.Initialize()
+        self.window, self.interactor = offscreen_window(self.renderer)
         self.group = slicer.vtkMRMLDisplayableManagerGroup()
         self.group.SetRenderer(self.renderer)
         self.needs_render = True
@@ -63,17 +50,8 @@ class OffscreenView:
 
     def render(self):
         """Draw, and return the picture: uint8, (height, width, 3), top row first."""
-        self.window.Render()
-        grabber = vtk.vtkWindowToImageFilter()
-        grabber.SetInput(self.window)
-        grabber.SetInputBufferTypeToRGB()
-        grabber.ReadFrontBufferOff()
-        grabber.Update()
-        picture = grabber.GetOutput()
-        width, height, _ = picture.GetDimensions()
         self.needs_render = False
-        rgb = vtk_to_numpy(picture.GetPointData().GetScalars()).reshape(height, width, 3)
-        return np.ascontiguousarray(rgb[::-1])
+        return picture_of(self.window)
 
     def _register(self, factory, application_logic, managers):
         factory.SetMRMLApplicationLogic(application_logic)

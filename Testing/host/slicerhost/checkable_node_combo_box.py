@@ -1,0 +1,64 @@
+"""Stand-in of qMRMLCheckableNodeComboBox: choose any number of MRML nodes."""
+
+from PySide6 import QtCore
+
+from .dialect.ui_loader import stand_in
+from .node_combo_box import qMRMLNodeComboBox
+
+
+@stand_in
+class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
+    """Not modelled: the summary of what is checked in the closed box."""
+
+    checkedNodesChanged = QtCore.Signal()
+    SIGNALS = {**qMRMLNodeComboBox.SIGNALS, "checkedNodesChanged()": "checkedNodesChanged"}
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self.noneEnabled = True
+        self.addEnabled = self.removeEnabled = self.renameEnabled = False
+        self._checked = set()  # node ids
+        self._is_filling = False
+        self._box.model().itemChanged.connect(self._on_item_changed)
+
+    def checkedNodes(self):
+        return tuple(node for node in self._nodes() if node.GetID() in self._checked)
+
+    def uncheckedNodes(self):
+        return tuple(node for node in self._nodes() if node.GetID() not in self._checked)
+
+    def allChecked(self):
+        return not self.uncheckedNodes()
+
+    def noneChecked(self):
+        return not self.checkedNodes()
+
+    def checkState(self, node):
+        checked = node.GetID() in self._checked
+        return QtCore.Qt.Checked if checked else QtCore.Qt.Unchecked
+
+    def setCheckState(self, node, state):
+        item = self._box.model().item(self._box.findData(node.GetID()))
+        item.setCheckState(QtCore.Qt.CheckState(state))
+
+    def _fill(self, nodes):
+        self._is_filling = True
+        super()._fill(nodes)
+        for node in nodes:
+            item = self._box.model().item(self._box.findData(node.GetID()))
+            item.setCheckable(True)
+            item.setCheckState(self.checkState(node))
+        self._is_filling = False
+        present = self._checked & {node.GetID() for node in nodes}
+        if present != self._checked:
+            self._checked = present
+            self.checkedNodesChanged.emit()
+
+    def _on_item_changed(self, item):
+        node_id = item.data(QtCore.Qt.UserRole)
+        if self._is_filling or not node_id or not item.isCheckable():
+            return
+        is_checked = item.checkState() == QtCore.Qt.Checked
+        if is_checked != (node_id in self._checked):
+            self._checked ^= {node_id}
+            self.checkedNodesChanged.emit()

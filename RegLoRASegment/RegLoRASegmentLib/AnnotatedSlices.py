@@ -1,0 +1,168 @@
+"""The table of annotated slices: which slices are painted, for which organs, and where to paint next."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from .Grid import Grid
+from .Paint import NOT_PAINTED_TAG, SegmentPaint, Slice, formatSlices, getTag, mainAxis, readPaint
+
+
+class Mark(enum.Enum):
+    """What a slice says about an organ."""
+
+    PAINTED = "painted"
+    ABSENT = "absent"  # the slice is annotated, the organ is not on it
+    NOT_PAINTED = "not painted yet"  # nothing is known about the organ there
+
+
+@dataclass(frozen=True)
+class Row:
+    """One annotated slice: its place, its name for people, and its mark per segment id."""
+
+    place: Slice
+    label: str
+    marks: dict[str, Mark]
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What the core needs to know about the paint, besides the paint.
+
+    `annotated`: the core's text form. `planes`: set only if slices of several orientations are
+    painted; then every voxel off these slices is to be written as unlabelled.
+    """
+
+    annotated: str
+    notPainted: dict[str, list[int]]
+    planes: tuple[Slice, ...] = ()
+
+
+class AnnotatedSlices:
+    """Looks at a segmentation on the grid of a volume; call update() after changes."""
+
+    def __init__(self, volumeNode, segmentationNode) -> None:
+        self.grid = Grid.ofVolume(volumeNode)
+        self._fileAxes = Grid.ofVolume(volumeNode, inWorld=False).axisNames()
+        self._segmentationNode = segmentationNode
+        self._paints: dict[str, SegmentPaint] = {}
+        self.update()
+
+    def update(self, segmentId: str | None = None) -> None:
+        """Look again at one segment, or at all."""
+        known = list(self._segmentationNode.GetSegmentation().GetSegmentIDs())
+        wanted = known if segmentId is None else [segmentId]
+        for name in wanted:
+            if name in known:
+                self._paints[name] = readPaint(self._segmentationNode, name, self.grid)
+        self._paints = {name: self._paints[name] for name in known if name in self._paints}
+
+    @property
+    def paints(self) -> list[SegmentPaint]:
+        """Return every segment's paint, in the segmentation's order."""
+        return list(self._paints.values())
+
+    def painted(self) -> list[SegmentPaint]:
+        """Return the segments that have paint."""
+        return [paint for paint in self._paints.values() if paint.block is not None]
+
+    @property
+    def axis(self) -> int:
+        """Return the array axis that most slices are perpendicular to."""
+        return mainAxis(self.painted())
+
+    def slicesOf(self, segmentId: str) -> frozenset[Slice]:
+        return self._paints[segmentId].slices(self.axis)
+
+    def places(self) -> list[Slice]:
+        """Return the annotated slices, those of the main axis first."""
+        axis = self.axis
+        found = {place for paint in self.painted() for place in paint.slices(axis)}
+        return sorted(found, key=lambda place: (place[0] != axis, place))
+
+    def rows(self) -> list[Row]:
+        axis = self.axis
+        slices = {paint.segmentId: paint.slices(axis) for paint in self.painted()}
+        return [
+            Row(
+                place,
+                self.label(place),
+                {paint.segmentId: _mark(paint, place, slices) for paint in self.painted()},
+            )
+            for place in self.places()
+        ]
+
+    def label(self, place: Slice) -> str:
+        """Return "axial 41": the number of the slice counts from 1, as in Slicer's views."""
+        return f"{self.grid.axisNames()[place[0]]} {place[1] + 1}"
+
+    def terminologyOf(self, segmentId: str) -> str:
+        """Return the segment's serialised terminology entry; empty if it has none."""
+        segment = self._segmentationNode.GetSegmentation().GetSegment(segmentId)
+        return getTag(segment, segment.GetTerminologyEntryTagName())
+
+    def setNotPainted(self, segmentId: str, place: Slice, isNotPainted: bool = True) -> None:
+        """Say that an organ has not been painted yet on a slice (or that it is not there)."""
+        marked = set(self._paints[segmentId].notPainted)
+        marked = marked | {place} if isNotPainted else marked - {place}
+        segment = self._segmentationNode.GetSegmentation().GetSegment(segmentId)
+        if marked:
+            segment.SetTag(NOT_PAINTED_TAG, formatSlices(marked))
+        else:
+            segment.RemoveTag(NOT_PAINTED_TAG)
+        self._paints[segmentId].notPainted = frozenset(marked)
+
+    def suggestNext(self) -> Slice | None:
+        """Return the slice to paint next: the middle of the widest gap; None if there is no gap.
+
+        The ends of the volume count half, so that the first and last slice are asked for late.
+        """
+        axis = self.axis
+        count = self.grid.shape[axis]
+        painted = [index for place, index in self.places() if place == axis]
+        if not painted:
+            return (axis, count // 2)
+        gaps = [
+            (after - before, -before, (before + after) // 2)
+            for before, after in itertools.pairwise(painted)
+        ]
+        first, last = painted[0], painted[-1]
+        gaps.append((first, 0, first // 2))
+        gaps.append((count - 1 - last, -last, (last + count) // 2))
+        width, _, middle = max(gaps)
+        return (axis, min(middle, count - 1)) if width >= 2 else None
+
+    def annotation(self, segmentIds: list[str]) -> Annotation:
+        """Return what the core has to know when these segments are exported."""
+        axis = self.axis
+        paints = [self._paints[segmentId] for segmentId in segmentIds]
+        places = {place for paint in paints for place in paint.slices(axis)}
+        if {place[0] for place in places} - {axis}:
+            planes = places - {place for paint in paints for place in paint.notPainted}
+            return Annotation("all", {}, tuple(sorted(planes)))
+        indices = sorted(index for _, index in places)
+        notPainted = {
+            paint.name: sorted(index for place, index in paint.notPainted if place == axis)
+            for paint in paints
+            if any(place == axis for place, _ in paint.notPainted)
+        }
+        text = f"{self._fileAxes[axis]}:{','.join(map(str, indices))}"
+        return Annotation(text, notPainted)
+
+
+def _mark(paint: SegmentPaint, place: Slice, slices) -> Mark:
+    if place in paint.notPainted:
+        return Mark.NOT_PAINTED
+    if place in slices[paint.segmentId] and _hasVoxels(paint, place):
+        return Mark.PAINTED
+    return Mark.ABSENT
+
+
+def _hasVoxels(paint: SegmentPaint, place: Slice) -> bool:
+    index = place[1] - paint.block.first[place[0]]
+    planes = np.moveaxis(paint.block.mask, place[0], 0)
+    return 0 <= index < len(planes) and bool(planes[index].any())

@@ -1,0 +1,112 @@
+"""Which slices count as annotated, in whatever orientation they were painted."""
+
+import numpy as np
+import pytest
+
+from RegLoRASegmentLib.AnnotatedSlices import AnnotatedSlices, Mark
+
+SHAPE = (40, 48, 56)
+ORGAN = (slice(6, 34), slice(10, 40), slice(12, 50))
+
+
+@pytest.fixture
+def draw(box):
+    """Return a function that draws an organ on some slices of one axis."""
+
+    def on(axis, *indices):
+        planes = np.zeros(SHAPE, bool)
+        np.moveaxis(planes, axis, 0)[list(indices)] = True
+        return box(SHAPE, *ORGAN) & planes
+
+    return on
+
+
+@pytest.mark.parametrize(("axis", "name"), [(0, "axial"), (1, "coronal"), (2, "sagittal")])
+def test_slices_are_found_in_every_orientation(make, draw, axis, name):
+    volume = make.volume(SHAPE)
+    segmentation = make.segmentation(volume, {"liver": draw(axis, 14, 15, 30)})
+    slices = AnnotatedSlices(volume, segmentation)
+    assert slices.places() == [(axis, 14), (axis, 15), (axis, 30)]
+    assert [row.label for row in slices.rows()] == [f"{name} 15", f"{name} 16", f"{name} 31"]
+    assert slices.annotation(["liver"]).annotated == f"{name}:14,15,30"
+
+
+def test_a_volume_with_swapped_axes_names_its_slices_by_the_body(make, draw):
+    toRas = np.zeros((4, 4))
+    toRas[1, 0] = toRas[2, 1] = 1.0  # i to the front, j up
+    toRas[0, 2], toRas[3, 3] = -3.0, 1.0  # k to the left
+    volume = make.volume(SHAPE, toRas)
+    segmentation = make.segmentation(volume, {"liver": draw(0, 20)})
+    assert AnnotatedSlices(volume, segmentation).rows()[0].label == "sagittal 21"
+
+
+def test_slices_of_two_orientations_are_told_apart(make, draw):
+    volume = make.volume(SHAPE)
+    painted = draw(0, 10, 11, 25) | draw(2, 30)
+    segmentation = make.segmentation(volume, {"liver": painted})
+    slices = AnnotatedSlices(volume, segmentation)
+    assert slices.places() == [(0, 10), (0, 11), (0, 25), (2, 30)]
+
+
+def test_a_small_organ_follows_the_orientation_of_the_others(make, draw, box):
+    volume = make.volume(SHAPE)
+    cord = box(SHAPE, slice(12, 19), slice(20, 24), slice(20, 24))  # 7 adjacent slices
+    segmentation = make.segmentation(volume, {"liver": draw(0, 8, 15, 18, 30), "cord": cord})
+    slices = AnnotatedSlices(volume, segmentation)
+    assert slices.axis == 0
+    assert {axis for axis, _ in slices.places()} == {0}
+
+
+def test_a_row_tells_painted_from_absent_and_not_painted_yet(make, draw):
+    volume = make.volume(SHAPE)
+    segmentation = make.segmentation(volume, {"liver": draw(0, 10, 20), "spleen": draw(0, 20)})
+    slices = AnnotatedSlices(volume, segmentation)
+    first, second = slices.rows()
+    assert first.marks == {"liver": Mark.PAINTED, "spleen": Mark.ABSENT}
+    assert second.marks == {"liver": Mark.PAINTED, "spleen": Mark.PAINTED}
+    slices.setNotPainted("spleen", (0, 10))
+    assert slices.rows()[0].marks["spleen"] is Mark.NOT_PAINTED
+    assert slices.annotation(["liver", "spleen"]).notPainted == {"spleen": [10]}
+    again = AnnotatedSlices(volume, segmentation)  # the mark lives in the segmentation
+    assert again.rows()[0].marks["spleen"] is Mark.NOT_PAINTED
+    slices.setNotPainted("spleen", (0, 10), False)
+    assert slices.rows()[0].marks["spleen"] is Mark.ABSENT
+
+
+def test_update_of_one_segment_sees_its_new_paint_and_removed_segments(make, draw):
+    volume = make.volume(SHAPE)
+    segmentation = make.segmentation(volume, {"liver": draw(0, 10), "spleen": draw(0, 20)})
+    slices = AnnotatedSlices(volume, segmentation)
+    make.paint(segmentation, volume, "liver", draw(0, 10, 30))
+    slices.update("liver")
+    assert slices.places() == [(0, 10), (0, 20), (0, 30)]
+    segmentation.GetSegmentation().RemoveSegment("spleen")
+    slices.update("spleen")
+    assert slices.places() == [(0, 10), (0, 30)]
+
+
+def test_the_next_slice_is_the_middle_of_the_widest_gap(make, draw):
+    volume = make.volume(SHAPE)
+    segmentation = make.segmentation(volume, {"liver": draw(0, 8, 12, 30)})
+    slices = AnnotatedSlices(volume, segmentation)
+    assert slices.suggestNext() == (0, 21)
+    make.paint(segmentation, volume, "liver", draw(0, 8, 12, 21, 30))
+    slices.update()
+    assert slices.suggestNext()[1] in (16, 25, 35)
+
+
+def test_the_first_slice_suggested_is_the_middle_of_the_volume(make):
+    volume = make.volume(SHAPE)
+    segmentation = make.segmentation(volume, {})
+    slices = AnnotatedSlices(volume, segmentation)
+    assert slices.suggestNext() == (0, 20)
+    assert slices.rows() == []
+
+
+def test_a_segmentation_on_a_finer_grid_is_read_on_the_volumes_slices(make):
+    volume = make.volume((20, 24, 28), np.diag([2.0, 2.0, 2.0, 1.0]))
+    fine = make.volume(SHAPE, np.eye(4), name="Fine")
+    mask = np.zeros(SHAPE, bool)
+    mask[20, 10:30, 10:30] = True
+    segmentation = make.segmentation(fine, {"liver": mask})
+    assert AnnotatedSlices(volume, segmentation).places() == [(0, 10)]

@@ -103,6 +103,12 @@ class Host:
     def selected_module(self):
         return self._current
 
+    def new_scene(self):
+        """Close the scene and show four views, as the user does with File, Close Scene."""
+        slicer.mrmlScene.Clear(0)
+        if slicer.app.layoutManager() is not None:
+            slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+
     def process_events(self, seconds=0.0):
         """Run the event loop at least once, for `seconds`; raise what a slot raised meanwhile."""
         end = time.monotonic() + seconds

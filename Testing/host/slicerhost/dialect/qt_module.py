@@ -4,11 +4,8 @@ Stands for Slicer's `qt` (PythonQt). Where the real one is stricter and Python c
 (isinstance with qt.QWidget is False there, enums are plain ints), lint_pythonqt.py looks instead.
 """
 
-import os
 import sys
 import types
-
-os.environ.setdefault("PYSIDE6_OPTION_PYTHON_ENUM", "0x02")  # enums compare equal to ints
 
 from PySide6 import QtCore, QtGui, QtNetwork, QtSvg, QtUiTools, QtWidgets
 

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from .Grid import Grid
-from .Paint import NOT_PAINTED_TAG, SegmentPaint, Slice, formatSlices, getTag, mainAxis, readPaint
+from .Paint import (
+    NOT_PAINTED_TAG,
+    USE_TAG,
+    SegmentPaint,
+    Slice,
+    formatSlices,
+    getTag,
+    isWhole,
+    mainAxis,
+    readPaint,
+)
 
 
 class Mark(enum.Enum):
@@ -67,8 +77,30 @@ class AnnotatedSlices:
         return list(self._paints.values())
 
     def painted(self) -> list[SegmentPaint]:
-        """Return the segments that have paint."""
-        return [paint for paint in self._paints.values() if paint.block is not None]
+        """Return the segments that have paint and are used.
+
+        Beside organs painted on single slices one that is segmented throughout is not used unless
+        the user says so: by its slices, all the others would count as absent nearly everywhere.
+        """
+        painted = [paint for paint in self._paints.values() if paint.block is not None]
+        isSparse = [not isWhole(paint) for paint in painted]
+        byRule = [sparse or not any(isSparse) for sparse in isSparse]
+        choice = {"1": True, "0": False}
+        return [
+            paint for paint, isUsed in zip(painted, byRule, strict=True) if choice.get(paint.use, isUsed)
+        ]
+
+    def leftOut(self) -> list[SegmentPaint]:
+        """Return the segments that have paint and are not used."""
+        used = {paint.segmentId for paint in self.painted()}
+        paints = self._paints.values()
+        return [paint for paint in paints if paint.block is not None and paint.segmentId not in used]
+
+    def setUsed(self, segmentId: str, isUsed: bool) -> None:
+        """Take a segment into the adaptation, or leave it out; saved with the segmentation."""
+        segment = self._segmentationNode.GetSegmentation().GetSegment(segmentId)
+        segment.SetTag(USE_TAG, str(int(isUsed)))
+        self._paints[segmentId].use = str(int(isUsed))
 
     @property
     def axis(self) -> int:

@@ -16,9 +16,11 @@ import vtk
 from .Grid import Block, Grid, segmentBlock
 
 NOT_PAINTED_TAG = "RegLoRASegment.NotPainted"
+USE_TAG = "RegLoRASegment.Use"
 PAINTED_TAG = "RegLoRASegment.Painted"
 APPLIED_TAG = "RegLoRASegment.Applied"
 Slice = tuple[int, int]
+_WHOLE_SLICES = 12  # a segment with fewer along some axis may be painted slice by slice
 _MAX_SPARSE_SLICES = 80  # more painted slices than that along every axis: a whole volume
 
 
@@ -37,6 +39,7 @@ class SegmentPaint:
     block: Block | None
     notPainted: frozenset[Slice] = frozenset()
     applied: frozenset[Slice] | None = None
+    use: str = ""  # "1" or "0" as the user chose; empty if the user did not choose
     lonely: tuple[int, int, int] = (0, 0, 0)
     total: int = 0
     _traces: dict = field(default_factory=dict, repr=False)
@@ -66,11 +69,23 @@ def readPaint(segmentationNode, segmentId: str, grid: Grid) -> SegmentPaint:
         block,
         frozenset(parseSlices(getTag(segment, NOT_PAINTED_TAG))),
         applied,
+        getTag(segment, USE_TAG),
     )
     if block is not None:
         paint.total = int(np.count_nonzero(block.mask))
         paint.lonely = tuple(_countLonely(block.mask, axis, paint.total) for axis in range(3))
     return paint
+
+
+def isWhole(paint: SegmentPaint) -> bool:
+    """Tell whether an organ is segmented throughout, and not on single slices.
+
+    It has many slices along every axis, and hardly any of its voxels lack a neighbour.
+    """
+    if paint.block is None or paint.applied is not None:
+        return False
+    isLong = min(len(_used(paint.block, axis)) for axis in range(3)) >= _WHOLE_SLICES
+    return isLong and max(paint.lonely) < 0.25 * paint.total
 
 
 def mainAxis(paints) -> int:

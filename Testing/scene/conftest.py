@@ -76,6 +76,7 @@ class Scene:
         node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
         for organ, mask in masks.items():
             self.add(node, volume, organ, mask)
+        node.GetSegmentation().CollapseBinaryLabelmaps(False)
         return node
 
     def add(self, node, volume, name, mask):

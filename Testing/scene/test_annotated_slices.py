@@ -110,3 +110,22 @@ def test_a_segmentation_on_a_finer_grid_is_read_on_the_volumes_slices(make):
     mask[20, 10:30, 10:30] = True
     segmentation = make.segmentation(fine, {"liver": mask})
     assert AnnotatedSlices(volume, segmentation).places() == [(0, 10)]
+
+
+def test_an_organ_segmented_throughout_is_left_out_beside_painted_slices(make, draw, box):
+    volume = make.volume(SHAPE)
+    body = box(SHAPE, slice(1, 39), slice(2, 46), slice(2, 54))
+    segmentation = make.segmentation(volume, {"liver": draw(0, 10, 20), "body": body})
+    slices = AnnotatedSlices(volume, segmentation)
+    assert slices.places() == [(0, 10), (0, 20)]
+    assert [paint.name for paint in slices.leftOut()] == ["body"]
+    slices.setUsed("body", True)
+    assert len(slices.places()) == 38
+    assert AnnotatedSlices(volume, segmentation).leftOut() == []
+
+
+def test_organs_that_are_all_segmented_throughout_are_used(make, box):
+    volume = make.volume(SHAPE)
+    body = box(SHAPE, slice(1, 39), slice(2, 46), slice(2, 54))
+    segmentation = make.segmentation(volume, {"body": body})
+    assert len(AnnotatedSlices(volume, segmentation).places()) == 38

@@ -9,7 +9,7 @@ segmentation node: that would remove its segments.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from reglora_core.errors import InputError
 from .AnnotatedSlices import AnnotatedSlices
 from .Grid import BINARY_LABELMAP, Block, Grid, moveBlock, nodeToWorld, orientedImage, segmentBlock
 from .Paint import getTag, markApplied
-from .ResultFiles import isWholeNrrd
+from .SegmentationFile import SegmentationFile, readSteps
 
 PREVIEW_ATTRIBUTE = "RegLoRASegment.Preview"
 CLOSED_SURFACE = "Closed surface"
@@ -39,28 +39,24 @@ def readSegmentation(path: Path, volumeNode, name: str):
     """Load a result as a segmentation node of its own, placed as the volume.
 
     Raises:
-        InputError: the file is missing or no segmentation.
+        InputError: the file is missing, damaged or no segmentation.
     """
+    return newSegmentation(_finish(readSteps(path)), volumeNode, name)
+
+
+def newSegmentation(content: SegmentationFile, volumeNode, name: str):
+    """Return a new segmentation node with what was read from a file."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-    try:
-        refreshSegmentation(node, path, volumeNode)
-    except InputError:
-        removeSegmentation(node)
-        raise
+    node.CreateDefaultDisplayNodes()
+    fillSegmentation(node, content, volumeNode)
     return node
 
 
-def refreshSegmentation(node, path: Path, volumeNode) -> None:
-    """Read a result into one of our own nodes; what it held before is replaced."""
-    storage = slicer.vtkMRMLSegmentationStorageNode()
-    storage.SetFileName(str(path))
-    if not isWholeNrrd(path) or not storage.ReadData(node):
-        problem = _("{name} cannot be read as a segmentation").format(name=Path(path).name)
-        raise InputError(problem, _("see the log; adapt again"))
-    if node.GetDisplayNode() is None:
-        node.CreateDefaultDisplayNodes()
+def fillSegmentation(node, content: SegmentationFile, volumeNode) -> None:
+    """Show other content in a segmentation node of ours, placed as the volume."""
     node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    content.fill(node)
 
 
 def removeSegmentation(node) -> None:
@@ -83,13 +79,13 @@ class Preview:
         self.opacity = 0.5
         self.isVisible = True
 
-    def show(self, path: Path) -> None:
-        """Show a result file instead of the one shown so far."""
+    def show(self, content: SegmentationFile) -> None:
+        """Show a result instead of the one shown so far."""
         if self.node is not None and self.node.GetScene() is not None:
-            refreshSegmentation(self.node, path, self._volumeNode)
+            fillSegmentation(self.node, content, self._volumeNode)
         else:
             name = _("{volume} preview").format(volume=self._volumeNode.GetName())
-            self.node = readSegmentation(path, self._volumeNode, name)
+            self.node = newSegmentation(content, self._volumeNode, name)
             self.node.SetAttribute(PREVIEW_ATTRIBUTE, "1")
             self.node.SetSaveWithScene(False)
             self.node.GetDisplayNode().SetSaveWithScene(False)
@@ -145,22 +141,29 @@ class SceneImport:
         Raises:
             InputError: the result has no organ of that name, or no place for it can be made.
         """
+        return _finish(self.applySteps(resultNode, choices))
+
+    def applySteps(self, resultNode, choices: dict[str, Mode]) -> Generator[None, None, list[str]]:
+        """Do the same organ by organ."""
         results = segmentIdsByName(resultNode)
         for name in choices:
             if name not in results:
                 problem = _("{name} is not among the organs of the result").format(name=name)
-                raise InputError(problem, _("choose among {names}").format(names=", ".join(results)))
+                hint = _("choose among {names}").format(names=", ".join(results))
+                raise InputError(problem, hint)
         target = self._targetGrid()
         slices = AnnotatedSlices(self._volumeNode, self._segmentationNode)
+        yield
         self._saveStateForUndo()
-        wasModifying = self._segmentationNode.StartModify()
-        try:
-            written = [
-                self._write(resultNode, results[name], mode, slices, target)
-                for name, mode in choices.items()
-            ]
-        finally:
-            self._segmentationNode.EndModify(wasModifying)
+        yield
+        written = []
+        for name, mode in choices.items():
+            wasModifying = self._segmentationNode.StartModify()
+            try:
+                written.append(self._write(resultNode, results[name], mode, slices, target))
+            finally:
+                self._segmentationNode.EndModify(wasModifying)
+            yield
         return written
 
     def _write(self, resultNode, resultId: str, mode: Mode, slices, target: Grid) -> str:
@@ -292,6 +295,15 @@ class SceneImport:
             raise InputError(_("The editor's mask cannot be computed"), _("switch masking off"))
         values = vtk_to_numpy(mask.GetPointData().GetScalars())
         return values.reshape(region.mask.shape) != 0
+
+
+def _finish(steps: Generator):
+    """Do all steps at once; return their result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def segmentIdsByName(segmentationNode) -> dict[str, str]:

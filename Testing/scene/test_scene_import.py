@@ -20,6 +20,7 @@ from RegLoRASegmentLib.SceneImport import (
     segmentIdsByName,
     sharing,
 )
+from RegLoRASegmentLib.SegmentationFile import readSteps
 
 SHAPE = (16, 24, 30)
 LIVER = "Segmentation category and type~SCT^123037004^Anatomical Structure~SCT^10200004^Liver~^^~a~^^~^^"
@@ -86,9 +87,18 @@ def predicted(box):
     }
 
 
+def read(path):
+    steps = readSteps(path)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
 def apply(volume, segmentation, path, choices, **options):
     preview = Preview(volume)
-    preview.show(path)
+    preview.show(read(path))
     written = SceneImport(volume, segmentation, **options).apply(preview.node, choices)
     preview.discard()
     return written
@@ -313,8 +323,8 @@ def test_discard_removes_every_trace(make, organs, predicted, result_file):
     before = {nodes.GetItemAsObject(n).GetID() for n in range(nodes.GetNumberOfItems())}
     content = snapshot(segmentation)
     preview = Preview(volume)
-    preview.show(path)
-    preview.show(path)
+    preview.show(read(path))
+    preview.show(read(path))
     assert {nodes.GetItemAsObject(n).GetID() for n in range(nodes.GetNumberOfItems())} != before
     preview.discard()
     assert {nodes.GetItemAsObject(n).GetID() for n in range(nodes.GetNumberOfItems())} == before

@@ -101,14 +101,16 @@ class Tile:
 
     def _write_letters(self, axes: Axes) -> None:
         left, top = LEFT_AND_TOP[self.axis]
-        for letter, x, y in ((left, 0.03, 0.5), (top, 0.5, 0.97)):
-            axes.text(
-                x,
-                y,
+        sides = ((left, (0.0, 0.5), (4, 0), "left"), (top, (0.5, 1.0), (0, -3), "center"))
+        for letter, side, points_inward, alignment in sides:
+            axes.annotate(
                 letter,
-                transform=axes.transAxes,
-                ha="center",
-                va="center",
+                side,
+                points_inward,
+                xycoords="axes fraction",
+                textcoords="offset points",
+                ha=alignment,
+                va="top" if alignment == "center" else "center",
                 color=TEXT,
                 fontsize=SMALL_POINTS,
                 path_effects=HALO,

@@ -13,12 +13,13 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
     checkedNodesChanged = QtCore.Signal()
     SIGNALS = {**qMRMLNodeComboBox.SIGNALS, "checkedNodesChanged()": "checkedNodesChanged"}
 
+    _checked = frozenset()  # node ids
+    _is_filling = False
+
     def __init__(self, parent=None):
         super().__init__(parent)
         self.noneEnabled = True
-        self.addEnabled = self.removeEnabled = self.renameEnabled = False
-        self._checked = set()  # node ids
-        self._is_filling = False
+        self.addEnabled = self.removeEnabled = False
         self._box.model().itemChanged.connect(self._on_item_changed)
 
     def checkedNodes(self):
@@ -60,5 +61,5 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
             return
         is_checked = item.checkState() == QtCore.Qt.Checked
         if is_checked != (node_id in self._checked):
-            self._checked ^= {node_id}
+            self._checked = self._checked ^ {node_id}
             self.checkedNodesChanged.emit()

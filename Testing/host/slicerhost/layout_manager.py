@@ -7,6 +7,7 @@ Any other layout raises NotImplementedError. Not modelled: detached and compare 
 import slicer
 from PySide6 import QtCore, QtWidgets
 
+from .observations import Observations
 from .plot_widget import qMRMLPlotWidget
 from .view_widgets import qMRMLSliceWidget, qMRMLThreeDWidget
 
@@ -56,7 +57,8 @@ class qSlicerLayoutManager(QtCore.QObject):
         self._logic.SetMRMLScene(slicer.mrmlScene)
         self._node = self._logic.GetLayoutNode()
         self._node.SetViewArrangement(_Layout.SlicerLayoutFourUpView)
-        self._node.AddObserver("ModifiedEvent", self._arrange)
+        self._observations = Observations()
+        self._observations.add(self._node, "ModifiedEvent", self._arrange)
         self._arranged = None
         self._arrange()
         self._timer = QtCore.QTimer(self)

@@ -59,3 +59,19 @@ def _send(widget, kind, position, button, buttons):
         kind, position, widget.mapToGlobal(position), button, buttons, QtCore.Qt.NoModifier
     )
     QtWidgets.QApplication.sendEvent(widget, event)
+
+
+def scroll(widget, steps):
+    """Turn the wheel over the middle of `widget`; positive is away from the user."""
+    position = QtCore.QPointF(widget.rect.center())
+    event = QtGui.QWheelEvent(
+        position,
+        widget.mapToGlobal(position),
+        QtCore.QPoint(),
+        QtCore.QPoint(0, 120 * steps),
+        QtCore.Qt.NoButton,
+        QtCore.Qt.NoModifier,
+        QtCore.Qt.NoScrollPhase,
+        False,
+    )
+    QtWidgets.QApplication.sendEvent(widget, event)

@@ -4,6 +4,7 @@ import slicer
 from PySide6 import QtCore, QtWidgets
 
 from .dialect.ui_loader import stand_in
+from .observations import Observations
 from .stored_property import stored
 
 _ADD, _RENAME, _DELETE = "+add", "+rename", "+delete"
@@ -54,8 +55,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._box)
         self._box.activated.connect(self._on_activated)
-        self._scene, self._scene_tags = None, []
-        self._node_tags = {}  # node id -> (node, tag)
+        self._scene = None
+        self._scene_observations, self._name_observations = Observations(), Observations()
         self._current_id = None
         self._labels, self._attributes = {}, {}
 
@@ -65,9 +66,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     def setMRMLScene(self, scene):
         if scene is self._scene:
             return
-        for tag in self._scene_tags:
-            self._scene.RemoveObserver(tag)
-        self._scene, self._scene_tags = scene, []
+        self._scene_observations.clear()
+        self._scene = scene
         if scene is not None:
             events = (
                 scene.NodeAddedEvent,
@@ -77,7 +77,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
                 scene.EndImportEvent,
                 scene.EndRestoreEvent,
             )
-            self._scene_tags = [scene.AddObserver(event, self._refresh) for event in events]
+            for event in events:
+                self._scene_observations.add(scene, event, self._refresh)
         self._refresh()
 
     def currentNode(self):
@@ -207,14 +208,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             self._select(None if self.noneEnabled or not ids else ids[0])
 
     def _watch_names(self, nodes):
-        for node_id, (node, tag) in list(self._node_tags.items()):
-            if node not in nodes:
-                node.RemoveObserver(tag)
-                del self._node_tags[node_id]
+        self._name_observations.clear()
         for node in nodes:
-            if node.GetID() not in self._node_tags:
-                tag = node.AddObserver("ModifiedEvent", self._show_names)
-                self._node_tags[node.GetID()] = (node, tag)
+            self._name_observations.add(node, "ModifiedEvent", self._show_names)
 
     def _fill(self, nodes):
         self._box.clear()

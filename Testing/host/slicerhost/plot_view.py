@@ -75,7 +75,7 @@ def _series(chart_node):
 def _chart(node):
     chart = vtk.vtkChartXY()
     chart.SetAutoSize(True)
-    chart.SetTitle(node.GetTitle() if node.GetTitleVisibility() else "")
+    chart.SetTitle((node.GetTitleVisibility() and node.GetTitle()) or "")
     chart.SetShowLegend(bool(node.GetLegendVisibility()))
     bottom, left = chart.GetAxis(vtk.vtkAxis.BOTTOM), chart.GetAxis(vtk.vtkAxis.LEFT)
     bottom.SetTitle((node.GetXAxisTitleVisibility() and node.GetXAxisTitle()) or "")

@@ -10,6 +10,7 @@ from PySide6 import QtCore, QtWidgets
 from .dialect.ui_loader import stand_in
 from .mrml_widgets import qMRMLWidget
 from .node_combo_box import qMRMLNodeComboBox
+from .observations import Observations
 from .segment_effects import EFFECTS, ViewObservations
 from .segments_table import qMRMLSegmentsTableView
 from .stored_property import stored
@@ -75,14 +76,14 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         super().__init__(parent)
         self._logic = slicer.vtkSlicerSegmentEditorLogic()
         self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
-        self._logic.AddObserver(
-            self._logic.SegmentationHistoryChangedEvent, lambda *_: self._update_undo()
-        )
+        self._logic_observations = Observations()
+        event = self._logic.SegmentationHistoryChangedEvent
+        self._logic_observations.add(self._logic, event, self._update_undo)
         self._effects = {cls.name: cls(self._logic) for cls in EFFECTS}
         self._buttons = {}
-        self._node, self._node_tag = None, None
+        self._node, self._observations = None, Observations()
         self._shown = (None, None, "", "")  # segmentation, volume, segment, effect last announced
-        self._views = ViewObservations(self.activeEffect)
+        self._views = ViewObservations(self)
         self._build()
 
     def _build(self):
@@ -151,14 +152,13 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         return self._node
 
     def setMRMLSegmentEditorNode(self, node):
-        if self._node is not None:
-            self._node.RemoveObserver(self._node_tag)
+        self._observations.clear()
         self._node = node
         self._logic.SetSegmentEditorNode(node)
         if node is not None:
             for effect in self._effects.values():
                 effect.setMRMLDefaults()
-            self._node_tag = node.AddObserver("ModifiedEvent", self.updateWidgetFromMRML)
+            self._observations.add(node, "ModifiedEvent", self.updateWidgetFromMRML)
         self.updateWidgetFromMRML()
 
     def segmentationNode(self):

@@ -6,11 +6,14 @@ Not modelled: painting in 3D views, the brush outline, colour smudge, the effect
 and every other effect.
 """
 
+import weakref
+
 import numpy as np
 import slicer
 import vtk
 
 from .brush import Brush, stamp
+from .observations import Observations
 
 _OBSERVER_PRIORITY = 10.0  # before the interactor style, which would adjust window and level
 _SCREEN_HEIGHT = 1000  # pixels: what a relative brush size is a percentage of
@@ -172,33 +175,29 @@ def _text(value):
 
 
 class ViewObservations:
-    """Hands the interaction events of all slice views to the active effect."""
+    """Hands the interaction events of all slice views to the active effect of an editor."""
 
-    def __init__(self, active_effect):
-        self._active_effect = active_effect  # callable -> SegmentEffect or None
-        self._tags = []
+    def __init__(self, editor):
+        self._editor = weakref.ref(editor)
+        self._observations = Observations()
+        self._widgets = {}  # interactor -> slice widget
 
     def start(self):
-        if self._tags:
-            return
         layout_manager = slicer.app.layoutManager()
-        for name in layout_manager.sliceViewNames() if layout_manager else ():
+        if self._widgets or layout_manager is None:
+            return
+        for name in layout_manager.sliceViewNames():
             widget = layout_manager.sliceWidget(name)
+            interactor = widget.sliceView().interactor()
+            self._widgets[interactor] = widget
             for event in PaintEffect.EVENTS:
-                self._observe(widget, event)
+                self._observations.add(interactor, event, self._on_event, _OBSERVER_PRIORITY)
 
     def stop(self):
-        for interactor, tag in self._tags:
-            interactor.RemoveObserver(tag)
-        self._tags = []
+        self._observations.clear()
+        self._widgets = {}
 
-    def _observe(self, widget, event):
-        interactor = widget.sliceView().interactor()
-
-        def on_event(interactor, event):
-            effect = self._active_effect()
-            if effect and effect.processInteractionEvents(interactor, event, widget):
-                interactor.GetCommand(tag).SetAbortFlag(1)
-
-        tag = interactor.AddObserver(event, on_event, _OBSERVER_PRIORITY)
-        self._tags.append((interactor, tag))
+    def _on_event(self, interactor, event):
+        effect = self._editor().activeEffect()
+        widget = self._widgets[interactor]
+        return effect is not None and effect.processInteractionEvents(interactor, event, widget)

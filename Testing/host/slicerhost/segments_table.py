@@ -5,6 +5,7 @@ from PySide6 import QtCore, QtGui, QtWidgets
 
 from .dialect.ui_loader import stand_in
 from .mrml_widgets import qMRMLWidget
+from .observations import Observations
 from .stored_property import stored
 
 _VISIBLE, _COLOR, _NAME = range(3)
@@ -60,7 +61,7 @@ class qMRMLSegmentsTableView(qMRMLWidget):
         layout = QtWidgets.QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._table)
-        self._node, self._tags = None, []
+        self._node, self._observations = None, Observations()
         self._is_filling = False
         self._table.itemSelectionChanged.connect(self._on_selection)
         self._table.itemChanged.connect(self._on_edited)
@@ -81,15 +82,14 @@ class qMRMLSegmentsTableView(qMRMLWidget):
     def setSegmentationNode(self, node):
         if node is self._node:
             return
-        for observed, tag in self._tags:
-            observed.RemoveObserver(tag)
-        self._node, self._tags = node, []
+        self._observations.clear()
+        self._node = node
         if node is not None:
             segmentation = node.GetSegmentation()
             for name in _SEGMENT_EVENTS:
                 event = getattr(slicer.vtkSegmentation, name)
-                self._tags.append((segmentation, segmentation.AddObserver(event, self._fill)))
-            self._tags.append((node, node.AddObserver(node.DisplayModifiedEvent, self._fill)))
+                self._observations.add(segmentation, event, self._fill)
+            self._observations.add(node, node.DisplayModifiedEvent, self._fill)
         self._fill()
 
     def selectedSegmentIDs(self):

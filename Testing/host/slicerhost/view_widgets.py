@@ -7,6 +7,7 @@ import vtk
 from PySide6 import QtCore, QtWidgets
 
 from .dialect.ui_loader import stand_in
+from .observations import Observations
 from .view_canvas import ViewCanvas
 from .views import SliceView, ThreeDView
 
@@ -85,7 +86,8 @@ class qMRMLSliceControllerWidget(QtWidgets.QWidget):
         layout.addWidget(self._slider, 1)
         layout.addWidget(self._offset)
         self._slider.valueChanged.connect(self._on_slider)
-        view.node.AddObserver("ModifiedEvent", self._show_offset)
+        self._observations = Observations()
+        self._observations.add(view.node, "ModifiedEvent", self._show_offset)
 
     def mrmlSliceNode(self):
         return self._view.node
@@ -123,7 +125,8 @@ class qMRMLSliceWidget(ViewWidget):
         super().__init__(view, qMRMLSliceView(view), name, color)
         self._controller = qMRMLSliceControllerWidget(view)
         self._bar_layout.addWidget(self._controller, 1)
-        view.node.AddObserver("ModifiedEvent", self._show_orientation)
+        self._observations = Observations()
+        self._observations.add(view.node, "ModifiedEvent", self._show_orientation)
         self._show_orientation()
 
     def sliceLogic(self):

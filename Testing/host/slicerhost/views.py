@@ -140,7 +140,13 @@ class ThreeDView(OffscreenView):
         self.renderer.SetBackground2(0.455, 0.471, 0.745)
 
     def reset_camera(self):
+        """Show everything but the box and its labels, which are as large as they like."""
+        shown = (self.node.GetBoxVisible(), self.node.GetAxisLabelsVisible())
+        self.node.SetBoxVisible(False)
+        self.node.SetAxisLabelsVisible(False)
         self.window.Render()
         self.renderer.ResetCamera()
+        self.node.SetBoxVisible(shown[0])
+        self.node.SetAxisLabelsVisible(shown[1])
         self.renderer.ResetCameraClippingRange()
         self.needs_render = True

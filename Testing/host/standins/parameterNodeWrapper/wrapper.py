@@ -12,6 +12,7 @@ from .connectors import GuiConnector, createGuiConnector
 from .serializers import serializer_of
 
 PARAMETER_NAME = "SlicerParameterName"
+_connected_wrappers = set()  # Python's garbage collector must not take a wrapper that is observed
 _FORWARDED = ("StartModify", "EndModify", "AddObserver", "RemoveObserver", "Modified")
 
 
@@ -147,6 +148,7 @@ def _connect_parameters(self, mapping):
     observer = self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: _show(self, connectors))
     tag, self._next_tag = self._next_tag, self._next_tag + 1
     self._connected[tag] = (connectors, observer)
+    _connected_wrappers.add(self)
     return tag
 
 
@@ -154,6 +156,8 @@ def _disconnect_gui(self, tag):
     if tag not in self._connected:
         return
     connectors, observer = self._connected.pop(tag)
+    if not self._connected:
+        _connected_wrappers.discard(self)
     self.RemoveObserver(observer)
     for connector in connectors.values():
         connector.onChanged(None)

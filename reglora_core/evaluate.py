@@ -21,6 +21,7 @@ import numpy as np  # noqa: TID253
 import SimpleITK as sitk  # noqa: TID253
 
 from reglora_core.agreement import KeptSlices, Mask, MaskScore, score_masks
+from reglora_core.annotation import detect_axis
 from reglora_core.common_grid import extended, grid_remarks, read_layers
 from reglora_core.errors import InputError
 from reglora_core.organs import Organ
@@ -197,19 +198,13 @@ def compare(
 
 
 def find_annotated_slices(is_painted: Mask) -> tuple[int, tuple[int, ...]]:
-    """Return the axis (of z, y, x) whose slices concentrate the paint, and its painted slices.
-
-    Few slices, and gaps between them, speak for an axis: it has the smallest count^2 / span.
-    """
-    painted = [
-        np.flatnonzero(is_painted.any(axis=tuple(a for a in range(3) if a != axis)))
-        for axis in range(3)
-    ]
-    if not len(painted[0]):
+    """Return the axis (of z, y, x) that was painted across, and its slices with any paint."""
+    if not is_painted.any():
         return 0, ()
-    spread = [len(slices) ** 2 / (slices[-1] - slices[0] + 1) for slices in painted]
-    axis = int(np.argmin(spread))
-    return axis, tuple(int(index) for index in painted[axis])
+    axis = detect_axis(is_painted)
+    others = tuple(a for a in range(3) if a != axis)
+    slices = np.flatnonzero(is_painted.any(axis=others))
+    return axis, tuple(int(index) for index in slices)
 
 
 def _pairs(

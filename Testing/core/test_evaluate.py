@@ -238,7 +238,7 @@ def test_the_table_has_a_line_an_organ_and_the_mean(tmp_path, a_reference, two_o
         (([4], slice(3, 9), slice(4, 12)), (0, (4,))),
     ],
 )
-def test_the_annotated_axis_is_the_one_with_few_slices_and_gaps(sides, expected):
+def test_the_annotated_axis_is_the_one_that_was_painted_across(sides, expected):
     painted = np.zeros(SHAPE, dtype=bool)
     painted[sides] = True
 

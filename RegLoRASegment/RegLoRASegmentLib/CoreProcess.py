@@ -84,7 +84,7 @@ class CoreProcess:
         self.graceSeconds = GRACE_SECONDS
         self._onEvent, self._onEnd = onEvent, onEnd
         self._makeProcess, self._callLater = makeProcess, callLater
-        self._process = None
+        self._process = self._ended = None
         self._closing: Event | None = None
         self._isCancelled = self._isSkipping = False
         self._logPath: Path | None = None
@@ -119,7 +119,8 @@ class CoreProcess:
 
     def close(self) -> None:
         """End the worker's input, at which it stops by itself; nothing is reported any more."""
-        process, self._process = self._process, None
+        process = self._process
+        self._retire()
         self._onEvent, self._onEnd = (lambda event: None), (lambda outcome: None)
         if process is not None:
             process.write(b"cancel\n")
@@ -167,7 +168,7 @@ class CoreProcess:
         rest = bytes(self._process.readAllStandardOutput().data())
         if rest:
             self._take(rest)
-        self._process = None
+        self._retire()
         self._onEnd(self._outcome(int(exitCode)))
 
     def _onError(self, error) -> None:
@@ -175,9 +176,13 @@ class CoreProcess:
 
         if self._process is None or int(error) != int(qt.QProcess.FailedToStart):
             return
-        self._process = None
+        self._retire()
         problem = _("The worker cannot be started: {program}").format(program=self.command[0])
         self._onEnd(Outcome(Ending.CRASHED, problem, _("check the interpreter in section Advanced")))
+
+    def _retire(self) -> None:
+        """Keep the QProcess: deleted in a slot of its own signal, it would crash."""
+        self._ended, self._process = self._process, None
 
     def _outcome(self, exitCode: int) -> Outcome:
         closing = self._closing or {}

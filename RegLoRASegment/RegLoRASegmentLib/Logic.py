@@ -1,0 +1,321 @@
+"""The module's logic: every button of the panel is a method of the same name.
+
+Runs go on in the background, one at a time, in the order in which they were asked for.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+from slicer.util import VTKObservationMixin
+
+import reglora_core
+from reglora_core.errors import InputError
+
+from . import CoreProcess, Plans, SceneExport
+from .AdapterFile import AdapterDescription, describeAdapter
+from .AnnotatedSlices import AnnotatedSlices
+from .Paint import Slice
+from .Parameters import Parameters
+from .Plots import Plots
+from .Run import Plan, Run, State
+from .SceneImport import Mode, SceneImport, segmentIdsByName
+from .Sequences import SequenceFiller, newSegmentationSequence
+from .Steps import Steps
+
+CORE_FOLDER = str(Path(reglora_core.__file__).resolve().parents[1])
+
+
+class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
+    """Few-slice segmentation from the Python console. A session to paste:
+
+        import SampleData
+        volume = SampleData.downloadSample("CTACardio")           # or any CT in the scene
+        segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Organs")
+        # ... paint two or more organs on a few slices in the Segment Editor ...
+
+        from RegLoRASegment import RegLoRASegmentLogic
+        logic = RegLoRASegmentLogic()
+        logic.suggestNextSlice(volume, segmentation)              # moves the slice views
+        run = logic.adapt(volume, segmentation, wait=True)        # wait=False: in the background
+        for organ in run.organs.values():
+            print(organ.name, organ.heldOutDice, organ.ml)
+        logic.apply(run)                                          # writes into the segmentation
+        logic.saveAdapter("organs.safetensors", run)
+
+        other = slicer.util.getNode("next patient")
+        runs = logic.applyAdapter(other, "organs.safetensors", wait=True)
+        logic.apply(runs[0])                                      # or logic.discard(runs[0])
+
+    Without `wait` the methods return at once; `logic.listeners` holds functions (run, what) that are
+    called after every change. Errors that the user can act on are reglora_core.errors.RegLoRAError.
+    """
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        VTKObservationMixin.__init__(self)
+        self.listeners: list[Callable[[Run, str], None]] = []
+        self.workerCommand: list[str] | None = None  # interpreter and arguments; None: found
+        self.temporaryFolder = ""  # where job folders are made; empty: the application's
+        self.makeProcess = CoreProcess.makeProcess
+        self.callLater = CoreProcess.callLater
+        self.runs: list[Run] = []  # in the order asked for, ended ones included until discarded
+        self.plots = Plots()
+        self._applying: Steps | None = None
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.NodeRemovedEvent, self._onNodeRemoved)
+        self.addObserver(scene, scene.StartCloseEvent, self._onSceneClose)
+
+    def getParameterNode(self):
+        return Parameters(super().getParameterNode())
+
+    @property
+    def currentRun(self) -> Run | None:
+        """Return the run that is going on, else the last one."""
+        going = [run for run in self.runs if not run.isEnded]
+        return going[0] if going else (self.runs[-1] if self.runs else None)
+
+    @property
+    def isRunning(self) -> bool:
+        return any(not run.isEnded for run in self.runs)
+
+    def annotatedSlices(self, volumeNode, segmentationNode) -> AnnotatedSlices:
+        """Return the table of annotated slices."""
+        SceneExport.checkVolume(volumeNode)
+        return AnnotatedSlices(volumeNode, segmentationNode)
+
+    def suggestNextSlice(self, volumeNode, segmentationNode, slices=None) -> Slice | None:
+        """Show the slice that is best painted next; return it, or None if every slice is painted."""
+        slices = slices or self.annotatedSlices(volumeNode, segmentationNode)
+        place = slices.suggestNext()
+        if place is not None:
+            self.jumpToSlice(slices, place)
+        return place
+
+    def jumpToSlice(self, slices: AnnotatedSlices, place: Slice) -> None:
+        """Move all slice views to a slice."""
+        center = slices.grid.sliceCenter(*place)
+        mode = slicer.vtkMRMLSliceNode.DefaultJumpSlice
+        slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *center, mode)
+
+    def adapt(self, volumeNode, segmentationNode, wait=False, segmentIds=None, **options) -> Run:
+        """Adapt the base network to the painted slices and segment the volume.
+
+        Args:
+            segmentIds: the segments to use; None for all that are painted.
+            options: fields of reglora_core.job.AdaptJob: model, method, rank, budget (seconds),
+                steps, device, seed, from_adapter (a path: start from that adapter).
+
+        Raises:
+            RegLoRAError: nothing to do, or no room for it; the message says what to do.
+        """
+        folder = self._makeFolder()
+        try:
+            plan = Plans.planAdapt(volumeNode, segmentationNode, folder, segmentIds, options)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return self._enqueue(plan, wait)
+
+    def applyAdapter(self, target, adapterPath, wait=False, **options) -> list[Run]:
+        """Segment by an adapter, with nothing painted.
+
+        Args:
+            target: a volume node, a list of them, or a sequence node of volumes.
+            adapterPath: a file from saveAdapter.
+            options: fields of reglora_core.job.PredictJob: model, device.
+
+        Returns:
+            One run per volume, each with its preview; apply() writes it into the scene.
+        """
+        describeAdapter(Path(adapterPath))
+        volumes = Plans.volumesOf(target)
+        runs = []
+        for volume in volumes:
+            folder = self._makeFolder()
+            try:
+                plan = Plans.planPredict(volume, folder, Path(adapterPath), options)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            runs.append(self._enqueue(plan, False))
+        if wait:
+            for run in runs:
+                self.waitFor(run)
+        return runs
+
+    def applyAdapterToSequence(self, sequenceNode, adapterPath, wait=False, **options):
+        """Segment every volume of a sequence; return a sequence node of segmentations.
+
+        It fills as the runs end. In a sequence browser of the volumes it is shown along with them.
+        """
+        runs = self.applyAdapter(sequenceNode, adapterPath, **options)
+        result = newSegmentationSequence(sequenceNode)
+        filler = SequenceFiller(sequenceNode, result, runs, self)
+        self.listeners.append(filler)
+        if wait:
+            for run in runs:
+                self.waitFor(run)
+        return result
+
+    def cancel(self, run: Run | None = None) -> None:
+        """Stop a run (the current one); the best result so far is kept."""
+        run = run or self.currentRun
+        if run is not None and not run.isEnded:
+            run.cancel()
+
+    def cancelAll(self) -> None:
+        for run in reversed(list(self.runs)):
+            self.cancel(run)
+
+    def apply(
+        self,
+        run: Run | None = None,
+        organs: list[str] | None = None,
+        mode: Mode = Mode.REPLACE,
+        segmentationNode=None,
+        editorNode=None,
+        saveStateForUndo=None,
+    ) -> list[str]:
+        """Write organs of a result (all) into the segmentation; return the segments' ids.
+
+        With mode REPLACE they replace the segments of the same name, else they become new ones.
+        On slices that were painted the drawing stays as it is. Other segments are not touched.
+        `editorNode`: its masking settings are honoured. `saveStateForUndo` makes the undo step.
+        """
+        run, node = self._target(run, segmentationNode)
+        importer = SceneImport(run.volumeNode, node, editorNode, saveStateForUndo)
+        names = list(segmentIdsByName(run.preview.node)) if organs is None else organs
+        written = importer.apply(run.preview.node, dict.fromkeys(names, mode))
+        self._notify(run, "applied")
+        return written
+
+    def applyInSteps(self, onDone, onError, run=None, organs=None, mode=Mode.REPLACE, **options) -> None:
+        """Do as apply(), without blocking; then call onDone(ids), or onError(exception)."""
+        run, node = self._target(run, options.pop("segmentationNode", None))
+        importer = SceneImport(run.volumeNode, node, **options)
+        names = list(segmentIdsByName(run.preview.node)) if organs is None else organs
+        steps = importer.applySteps(run.preview.node, dict.fromkeys(names, mode))
+
+        def done(written):
+            self._notify(run, "applied")
+            onDone(written)
+
+        self._applying = Steps(steps, done, onError, self.callLater)
+
+    def discard(self, run: Run | None = None) -> None:
+        """Remove a result with every trace of it."""
+        run = run or self.currentRun
+        if run is None:
+            return
+        if not run.isEnded:
+            run.cancel()
+        run.close()
+        self.plots.remove()
+        if run in self.runs:
+            self.runs.remove(run)
+        self._notify(run, "discarded")
+
+    def saveAdapter(self, path, run: Run | None = None) -> AdapterDescription:
+        """Copy a run's adapter to a file of the user's; return what is inside."""
+        run = run or self.currentRun
+        if run is None or run.adapterPath is None:
+            raise InputError(_("There is no adapter to save"), _("adapt first"))
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            path = path.with_name(path.name + ".safetensors")
+        temporary = path.with_name(path.name + ".part")
+        try:
+            shutil.copyfile(run.adapterPath, temporary)
+            temporary.replace(path)
+        except OSError as error:
+            problem = _("{path} cannot be written ({why})").format(path=path, why=error.strerror)
+            raise InputError(problem, _("choose another place")) from error
+        return describeAdapter(path)
+
+    def loadAdapter(self, path) -> AdapterDescription:
+        """Return what is inside an adapter file; raise AdapterError if it is none."""
+        return describeAdapter(Path(path))
+
+    def hardenTransform(self, volumeNode):
+        """Return a copy of a volume that stands where its transforms put it."""
+        return Plans.hardenedCopy(volumeNode)
+
+    def showPlots(self, run: Run | None = None) -> None:
+        """Show loss and ranks of a run in the plot view."""
+        run = run or self.currentRun
+        if run is not None:
+            self.plots.update(run)
+            self.plots.show()
+
+    def waitFor(self, run: Run) -> Run:
+        """Return when a run has ended; the application goes on meanwhile."""
+        while not run.isEnded:
+            slicer.app.processEvents()
+            time.sleep(0.005)
+        return run
+
+    def close(self) -> None:
+        """End everything: Slicer closes, or the module is reloaded."""
+        self.removeObservers()
+        self.listeners.clear()
+        if self._applying is not None:
+            self._applying.stop()
+        for run in list(self.runs):
+            run.close()
+        self.runs.clear()
+
+    def _target(self, run: Run | None, segmentationNode):
+        run = run or self.currentRun
+        if run is None or not run.hasResult:
+            raise InputError(_("There is no result to apply"), _("adapt first"))
+        node = segmentationNode or run.segmentationNode
+        if node is None or node.GetScene() is None:
+            node = Plans.newSegmentation(run.volumeNode)
+            run.plan.segmentationNode = node
+        return run, node
+
+    def _enqueue(self, plan: Plan, wait: bool) -> Run:
+        command = [*(self.workerCommand or [CoreProcess.findPython(), "-m", "reglora_core"]), "run"]
+        command.append(str(plan.folder / SceneExport.JOB_FILE))
+        run = Run(plan, command, [CORE_FOLDER], self._notify, self.makeProcess, self.callLater)
+        self.runs.append(run)
+        self._startNext()
+        self._notify(run, "queued")
+        return self.waitFor(run) if wait else run
+
+    def _startNext(self) -> None:
+        going = [run for run in self.runs if not run.isEnded]
+        if going and going[0].state is State.WAITING:
+            going[0].start()
+
+    def _makeFolder(self) -> Path:
+        place = self.temporaryFolder or slicer.app.temporaryPath
+        return Plans.makeJobFolder(place, tempfile.mkdtemp)
+
+    def _notify(self, run: Run, what: str) -> None:
+        for listener in list(self.listeners):
+            listener(run, what)
+        if what == "state" and run.isEnded:
+            self._startNext()
+
+    def _onNodeRemoved(self, *_arguments) -> None:
+        for run in list(self.runs):
+            volume = run.volumeNode
+            if run.isVolumeInScene and volume.GetScene() is None:
+                run.abandon(_("{name} was deleted").format(name=volume.GetName()))
+
+    def _onSceneClose(self, *_arguments) -> None:
+        for run in list(self.runs):
+            run.abandon(_("The scene was closed"))
+            run.close()
+            self._notify(run, "discarded")
+        self.runs.clear()
+        self.plots.remove()

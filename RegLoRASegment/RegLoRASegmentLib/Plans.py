@@ -1,0 +1,101 @@
+"""What a run needs from the scene, checked before anything is started."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+
+from reglora_core.errors import InputError, OutputError
+
+from . import SceneExport
+from .AnnotatedSlices import AnnotatedSlices
+from .Resources import checkResources, threadCount
+from .Run import Plan
+
+
+def planAdapt(volumeNode, segmentationNode, folder: Path, segmentIds, options: dict) -> Plan:
+    """Return the plan of an adaptation; raise RegLoRAError if it cannot work."""
+    SceneExport.checkVolume(volumeNode)
+    SceneExport.checkSegmentation(segmentationNode)
+    _checkRoom(volumeNode, folder)
+    slices = AnnotatedSlices(volumeNode, segmentationNode)
+    used = [paint.segmentId for paint in SceneExport.checkPaint(slices, segmentIds)]
+    options = {"threads": threadCount(), **options}
+    job = SceneExport.adaptJob(folder, slices, used, **options)
+
+    def export() -> Generator[None, None, None]:
+        yield from SceneExport.exportVolume(volumeNode, folder / SceneExport.IMAGE_FILE)
+        labels = folder / SceneExport.LABELS_FILE
+        yield from SceneExport.exportPaint(volumeNode, slices, used, labels)
+        SceneExport.writeJob(job, folder / SceneExport.JOB_FILE)
+
+    result = folder / "result" / "segmentation_1.seg.nrrd"
+    return Plan("adapt", volumeNode, segmentationNode, folder, export(), result, used)
+
+
+def planPredict(volumeNode, folder: Path, adapterPath: Path, options: dict) -> Plan:
+    """Return the plan of a prediction by an adapter; raise RegLoRAError if it cannot work."""
+    SceneExport.checkVolume(volumeNode)
+    _checkRoom(volumeNode, folder)
+    job = SceneExport.predictJob(folder, adapterPath.resolve(), **{"threads": threadCount(), **options})
+
+    def export() -> Generator[None, None, None]:
+        (folder / "result").mkdir(exist_ok=True)
+        yield from SceneExport.exportVolume(volumeNode, folder / SceneExport.IMAGE_FILE)
+        SceneExport.writeJob(job, folder / SceneExport.JOB_FILE)
+
+    return Plan("predict", volumeNode, None, folder, export(), job.out)
+
+
+def volumesOf(target) -> list:
+    """Return the volumes of a volume node, a list of nodes, or a sequence node."""
+    if isinstance(target, list | tuple):
+        volumes = list(target)
+    elif target is not None and target.IsA("vtkMRMLSequenceNode"):
+        volumes = [target.GetNthDataNode(index) for index in range(target.GetNumberOfDataNodes())]
+    else:
+        volumes = [target]
+    if not volumes:
+        raise InputError(_("There is no volume to segment"), _("choose one or more"))
+    for volume in volumes:
+        SceneExport.checkVolume(volume)
+    return volumes
+
+
+def makeJobFolder(place: str, makeTemporary=tempfile.mkdtemp) -> Path:
+    """Return a new, private folder; its name is short, for Windows' sake."""
+    try:
+        Path(place).mkdir(parents=True, exist_ok=True)
+        return Path(makeTemporary(prefix="rls-", dir=place))
+    except OSError as error:
+        problem = _("{folder} cannot be written ({why})").format(folder=place, why=error.strerror)
+        raise OutputError(problem, _("choose another temporary folder")) from error
+
+
+def newSegmentation(volumeNode):
+    """Return a new segmentation for a volume, placed as it is."""
+    name = _("{volume} segmentation").format(volume=volumeNode.GetName())
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.CreateDefaultDisplayNodes()
+    if volumeNode.GetScene() is not None:
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    return node
+
+
+def hardenedCopy(volumeNode):
+    """Return a copy of a volume that stands where its transforms put it."""
+    name = _("{volume} hardened").format(volume=volumeNode.GetName())
+    copy = slicer.modules.volumes.logic().CloneVolume(slicer.mrmlScene, volumeNode, name)
+    copy.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    copy.HardenTransform()
+    return copy
+
+
+def _checkRoom(volumeNode, folder: Path) -> None:
+    image = volumeNode.GetImageData()
+    checkResources(image.GetNumberOfPoints(), image.GetScalarSize(), folder)

@@ -1,0 +1,325 @@
+"""The logic with a scripted worker: every order of events, and every way to end."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import slicer
+
+import panel_scene
+from panel_scene import makeSegmentation, makeVolume, maskOf, standIn
+from reglora_core.errors import InputError, OutputError
+
+pytest_plugins = "slicerhost.pytest_plugin"
+GOOD = "started,progress,preview,nap,organ,adapter,result,finished"
+
+
+@pytest.fixture
+def logic(host, tmp_path):
+    from RegLoRASegmentLib.Logic import Logic
+
+    class RegLoRASegmentLogic(Logic):
+        pass
+
+    logic = RegLoRASegmentLogic()
+    logic.temporaryFolder = str(tmp_path / "jobs")
+    logic.workerCommand = standIn(GOOD)
+    yield logic
+    logic.close()
+    logic.removeObservers()
+
+
+@pytest.fixture
+def painted(host):
+    volume = makeVolume()
+    return volume, makeSegmentation(volume)
+
+
+def nodeIds():
+    nodes = slicer.mrmlScene.GetNodes()
+    return {nodes.GetItemAsObject(index).GetID() for index in range(nodes.GetNumberOfItems())}
+
+
+def isAlive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+
+
+def test_adapt_waits_and_gives_a_result(logic, painted):
+    volume, segmentation = painted
+    run = logic.adapt(volume, segmentation, wait=True)
+    assert run.state.value == "finished"
+    assert run.organs["liver"].heldOutDice == 0.91
+    assert run.organs["spleen"].heldOutDice is None
+    assert run.organs["spleen"].ml == 3.25
+    assert [loss for _, loss in run.losses] == [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5]
+    assert run.ranks[-1][1] == {"enc1": 3, "enc2": 8, "head": 4}
+    assert run.preview.node.GetSegmentation().GetNumberOfSegments() == 2
+
+
+def test_what_the_listeners_hear_comes_in_order(logic, painted):
+    heard = []
+    logic.listeners.append(lambda run, what: heard.append(run.state.value if what == "state" else what))
+    logic.adapt(*painted, wait=True)
+    wanted = ["exporting", "queued", "working", "progress", "ranks", "preview", "shown", "organ"]
+    assert [what for index, what in enumerate(heard) if what not in heard[:index]] == [
+        *wanted,
+        "reading",
+        "finished",
+    ]
+
+
+def test_apply_writes_the_organs_chosen_and_keeps_the_paint(logic, painted):
+    volume, segmentation = painted
+    spleen = maskOf(segmentation, "spleen", volume)
+    run = logic.adapt(volume, segmentation, wait=True)
+    logic.apply(run, ["liver"])
+    liver = maskOf(segmentation, "liver", volume)
+    assert liver[6:17].any(axis=(1, 2)).all()
+    assert not liver[:6].any()
+    np.testing.assert_array_equal(maskOf(segmentation, "spleen", volume), spleen)
+
+
+def test_discard_removes_every_trace(logic, painted, tmp_path):
+    before = nodeIds()
+    run = logic.adapt(*painted, wait=True)
+    logic.showPlots(run)
+    assert nodeIds() != before
+    logic.discard(run)
+    assert {n for n in nodeIds() - before if "Layout" not in n and "PlotView" not in n} == set()
+    assert list((tmp_path / "jobs").iterdir()) == []
+    assert logic.currentRun is None
+
+
+def test_the_adapter_can_be_saved_and_applied_to_other_volumes(logic, painted, tmp_path):
+    run = logic.adapt(*painted, wait=True)
+    description = logic.saveAdapter(tmp_path / "organs", run)
+    assert description.path == tmp_path / "organs.safetensors"
+    assert description.organs == ("liver", "spleen")
+    assert logic.loadAdapter(description.path).baseModel == "reglora-tiny"
+    logic.workerCommand = standIn("started,result,finished")
+    first, second = makeVolume(name="next"), makeVolume(name="last")
+    runs = logic.applyAdapter([first, second], description.path, wait=True)
+    assert [run.state.value for run in runs] == ["finished", "finished"]
+    logic.apply(runs[0])
+    node = runs[0].segmentationNode
+    assert node.GetName() == "next segmentation"
+    assert maskOf(node, "liver", first).sum() == 20 * 6 * 6
+
+
+def test_an_adapter_is_applied_to_a_sequence(logic, painted, tmp_path):
+    run = logic.adapt(*painted, wait=True)
+    adapter = logic.saveAdapter(tmp_path / "organs", run).path
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "4D CT")
+    sequence.SetIndexName("time")
+    for time_point in range(3):
+        sequence.SetDataNodeAtValue(painted[0], str(time_point))
+    logic.workerCommand = standIn("started,result,finished")
+    node = logic.applyAdapterToSequence(sequence, adapter, wait=True)
+    assert node.GetNumberOfDataNodes() == 3
+    assert node.GetNthIndexValue(2) == "2"
+    segmentation = node.GetNthDataNode(1)
+    assert segmentation.IsA("vtkMRMLSegmentationNode")
+    assert segmentation.GetSegmentation().GetNumberOfSegments() == 2
+
+
+def test_two_runs_queue_up(logic, painted):
+    first = logic.adapt(*painted)
+    second = logic.adapt(*painted)
+    assert (first.state.value, second.state.value) == ("exporting", "waiting")
+    logic.waitFor(first)
+    assert second.state.value == "exporting"
+    assert logic.waitFor(second).state.value == "finished"
+
+
+def test_a_waiting_run_can_be_cancelled(logic, painted):
+    first = logic.adapt(*painted)
+    second = logic.adapt(*painted)
+    logic.cancel(second)
+    assert second.state.value == "cancelled"
+    assert logic.waitFor(first).state.value == "finished"
+
+
+def test_garbage_torn_and_huge_lines_do_no_harm(logic, painted):
+    logic.workerCommand = standIn(f"started,garbage,torn,huge,{GOOD},unended")
+    run = logic.adapt(*painted, wait=True)
+    assert run.state.value == "finished"
+    assert run.organs["kidney"].heldOutDice == 0.5
+    assert "unended" in run.organs
+    assert "plain words" in run.log
+
+
+def test_a_broken_preview_is_passed_over(logic, painted):
+    logic.workerCommand = standIn(f"started,brokenpreview,nap,{GOOD}")
+    run = logic.adapt(*painted, wait=True)
+    assert run.state.value == "finished"
+    assert "preview could not be shown" in run.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "message", "hint"),
+    [
+        ("started,progress,failed", "the paint is too thin", "paint more slices"),
+        ("started,progress,crash", "ended unexpectedly (exit code", "something went wrong inside"),
+        ("started,segfault", "ended unexpectedly", ""),
+        ("unstarted", "ended unexpectedly (exit code 7)", "it left no message"),
+        ("started,finished", "", ""),
+    ],
+)
+def test_a_worker_that_fails_is_reported_and_nothing_is_lost(logic, painted, scenario, message, hint):
+    before = nodeIds()
+    logic.workerCommand = standIn(scenario)
+    run = logic.adapt(*painted, wait=True)
+    assert run.state.value == "failed"
+    assert message in run.message
+    assert hint in run.hint
+    assert nodeIds() == before
+
+
+def test_a_missing_worker_is_reported(logic, painted):
+    logic.workerCommand = ["/nowhere/python"]
+    run = logic.adapt(*painted, wait=True)
+    assert run.state.value == "failed"
+    assert "cannot be started: /nowhere/python" in run.message
+
+
+def test_cancel_is_quick_and_keeps_what_there_is(logic, painted, host):
+    logic.workerCommand = standIn("started,preview,nap,obeykeep")
+    run = logic.adapt(*painted)
+    host.wait_until(lambda: run.preview.node is not None)
+    start = time.monotonic()
+    logic.cancel(run)
+    logic.waitFor(run)
+    assert time.monotonic() - start < 1.0
+    assert run.state.value == "cancelled"
+    assert run.hasResult
+    assert len(logic.apply(run)) == 2
+
+
+def test_cancel_without_any_result_leaves_nothing(logic, painted, host):
+    before = nodeIds()
+    logic.workerCommand = standIn("started,obey")
+    run = logic.adapt(*painted)
+    host.wait_until(lambda: run.pid is not None)
+    logic.cancel(run)
+    logic.waitFor(run)
+    assert run.state.value == "cancelled"
+    assert not run.hasResult
+    assert nodeIds() == before
+
+
+def test_cancel_during_the_export(logic, painted, tmp_path):
+    run = logic.adapt(*painted)
+    logic.cancel(run)
+    assert run.state.value == "cancelled"
+
+
+def test_a_worker_that_ignores_cancel_is_killed_with_its_children(logic, painted, host, tmp_path):
+    logic.workerCommand = standIn("started,ignore")
+    run = logic.adapt(*painted)
+    run._process.graceSeconds = 0.3
+    pidFile = tmp_path / "jobs" / "child.pid"
+    host.wait_until(lambda: run.pid and pidFile.is_file() and pidFile.read_text())
+    worker, child = run.pid, int(pidFile.read_text())
+    logic.cancel(run)
+    logic.waitFor(run)
+    assert run.state.value == "cancelled"
+    host.wait_until(lambda: not isAlive(child), 5)
+    assert not isAlive(worker)
+
+
+def test_deleting_the_volume_stops_its_runs(logic, painted, host):
+    volume, segmentation = painted
+    logic.workerCommand = standIn("started,preview,obey")
+    run = logic.adapt(volume, segmentation)
+    host.wait_until(lambda: run.preview.node is not None)
+    slicer.mrmlScene.RemoveNode(volume)
+    assert run.state.value == "failed"
+    assert run.message == "CT was deleted"
+    assert run.preview.node is None
+    host.wait_until(lambda: not isAlive(run.pid), 5)
+
+
+def test_a_deleted_segmentation_is_made_anew_at_apply(logic, painted, host):
+    volume, segmentation = painted
+    run = logic.adapt(volume, segmentation)
+    slicer.mrmlScene.RemoveNode(segmentation)
+    logic.waitFor(run)
+    assert run.state.value == "finished"
+    logic.apply(run)
+    assert run.segmentationNode.GetName() == "CT segmentation"
+    assert maskOf(run.segmentationNode, "spleen", volume).any()
+
+
+def test_closing_the_scene_stops_everything(logic, painted, host, tmp_path):
+    logic.workerCommand = standIn("started,preview,obey")
+    run = logic.adapt(*painted)
+    logic.adapt(*painted)
+    host.wait_until(lambda: run.preview.node is not None)
+    slicer.mrmlScene.Clear(0)
+    assert logic.runs == []
+    host.wait_until(lambda: not isAlive(run.pid), 5)
+    assert list((tmp_path / "jobs").iterdir()) == []
+    volume = makeVolume()
+    logic.workerCommand = standIn(GOOD)
+    assert logic.adapt(volume, makeSegmentation(volume), wait=True).state.value == "finished"
+
+
+def test_bad_input_is_refused_before_anything_starts(logic, painted, tmp_path):
+    volume, segmentation = painted
+    empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Empty")
+    for arguments in ((None, segmentation), (volume, None), (volume, empty)):
+        with pytest.raises(InputError):
+            logic.adapt(*arguments)
+    with pytest.raises(InputError, match="no adapter"):
+        logic.saveAdapter(tmp_path / "x")
+    with pytest.raises(InputError, match="no result"):
+        logic.apply()
+    assert logic.runs == []
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_a_temporary_folder_that_cannot_be_written_is_refused(logic, painted, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    logic.temporaryFolder = str(tmp_path / "file" / "jobs")
+    with pytest.raises(OutputError, match="cannot be written"):
+        logic.adapt(*painted)
+
+
+def test_a_disk_that_fills_up_during_the_export_is_reported(logic, painted, monkeypatch):
+    from RegLoRASegmentLib import SceneExport
+
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+        yield
+
+    monkeypatch.setattr(SceneExport, "_writeRaw", full)
+    run = logic.adapt(*painted, wait=True)
+    assert run.state.value == "failed"
+    assert "No space left" in run.message
+
+
+def test_too_little_memory_is_refused(logic, painted, monkeypatch):
+    from reglora_core.errors import ResourceError
+    from RegLoRASegmentLib import Resources
+
+    monkeypatch.setattr(Resources, "availableMemoryBytes", lambda: 10**8)
+    with pytest.raises(ResourceError, match="of memory are free"):
+        logic.adapt(*painted)
+
+
+def test_a_closed_logic_leaves_no_worker(logic, painted, host):
+    logic.workerCommand = standIn("started,ignore")
+    run = logic.adapt(*painted)
+    host.wait_until(lambda: run.pid is not None)
+    logic.close()
+    host.wait_until(lambda: not isAlive(run.pid), 5)
+
+
+def test_the_stand_in_worker_is_where_the_tests_think():
+    assert panel_scene.WORKER.is_file()

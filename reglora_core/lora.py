@@ -278,7 +278,7 @@ def merge_adapters(network: nn.Module) -> MergedAdapters:
     merged = MergedAdapters({}, adapters(network))
     for name, update in merged.updates.items():
         layer = network.get_submodule(name)
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+        _detach(layer)
         weight = _weight(layer)
         merged.base_weights[name] = weight.detach()
         weight.data = update(weight).clone()
@@ -298,7 +298,7 @@ def remove_adapters(network: nn.Module) -> None:
     """Take the updates away; the weights are the base's, bit for bit, and stay frozen."""
     for name in adapters(network):
         layer = network.get_submodule(name)
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+        _detach(layer)
 
 
 @contextmanager
@@ -374,6 +374,14 @@ def _attach(layer: nn.Module, down: Tensor, gate: Tensor | None, up: Tensor) -> 
         is_transposed=isinstance(layer, _TRANSPOSED),
     )
     parametrize.register_parametrization(layer, "weight", update)
+
+
+def _detach(layer: nn.Module) -> None:
+    parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+    bias = layer.bias  # torch puts the weight last; the state dict's order is weight, bias
+    del layer.bias
+    assert bias is None or isinstance(bias, nn.Parameter)
+    layer.register_parameter("bias", bias)
 
 
 def _weight(layer: nn.Module) -> Tensor:

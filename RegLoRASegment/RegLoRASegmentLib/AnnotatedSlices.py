@@ -55,12 +55,13 @@ class Annotation:
 class AnnotatedSlices:
     """Looks at a segmentation on the grid of a volume; call update() after changes."""
 
-    def __init__(self, volumeNode, segmentationNode) -> None:
+    def __init__(self, volumeNode, segmentationNode, look: bool = True) -> None:
         self.grid = Grid.ofVolume(volumeNode)
         self._fileAxes = Grid.ofVolume(volumeNode, inWorld=False).axisNames()
         self._segmentationNode = segmentationNode
         self._paints: dict[str, SegmentPaint] = {}
-        self.update()
+        if look:
+            self.update()
 
     def update(self, segmentId: str | None = None) -> None:
         """Look again at one segment, or at all."""
@@ -69,6 +70,11 @@ class AnnotatedSlices:
         for name in wanted:
             if name in known:
                 self._paints[name] = readPaint(self._segmentationNode, name, self.grid)
+        self.forgetRemoved()
+
+    def forgetRemoved(self) -> None:
+        """Forget segments that are gone; keep the segmentation's order."""
+        known = self._segmentationNode.GetSegmentation().GetSegmentIDs()
         self._paints = {name: self._paints[name] for name in known if name in self._paints}
 
     @property

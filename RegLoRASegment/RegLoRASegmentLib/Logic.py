@@ -86,10 +86,11 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     def isRunning(self) -> bool:
         return any(not run.isEnded for run in self.runs)
 
-    def annotatedSlices(self, volumeNode, segmentationNode) -> AnnotatedSlices:
-        """Return the table of annotated slices."""
+    def annotatedSlices(self, volumeNode, segmentationNode, look=True) -> AnnotatedSlices:
+        """Return the table of annotated slices; with `look=False` its update() is still to be called."""
         SceneExport.checkVolume(volumeNode)
-        return AnnotatedSlices(volumeNode, segmentationNode)
+        SceneExport.checkPlace(segmentationNode)
+        return AnnotatedSlices(volumeNode, segmentationNode, look)
 
     def suggestNextSlice(self, volumeNode, segmentationNode, slices=None) -> Slice | None:
         """Show the slice that is best painted next; return it, or None if every slice is painted."""
@@ -248,12 +249,12 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """Return a copy of a volume that stands where its transforms put it."""
         return Plans.hardenedCopy(volumeNode)
 
-    def showPlots(self, run: Run | None = None) -> None:
-        """Show loss and ranks of a run in the plot view."""
+    def showPlots(self, run: Run | None = None, kind: str = "loss") -> None:
+        """Show the loss over time, or the ranks (kind="rank"), in a plot view."""
         run = run or self.currentRun
         if run is not None:
             self.plots.update(run)
-            self.plots.show()
+            self.plots.show(kind)
 
     def waitFor(self, run: Run) -> Run:
         """Return when a run has ended; the application goes on meanwhile."""

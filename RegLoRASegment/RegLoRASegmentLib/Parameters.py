@@ -8,9 +8,13 @@ from typing import Annotated
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
-METHODS = ["arena+", "arena", "lora", "head"]
-DEVICES = ["auto", "cpu", "cuda", "mps"]
-BASE_MODELS = ["reglora-tiny"]
+from reglora_core.job import DEVICES as JOB_DEVICES
+from reglora_core.job import METHODS as JOB_METHODS
+from reglora_core.models.registry import model_names
+
+METHODS = list(JOB_METHODS)
+DEVICES = list(JOB_DEVICES)
+BASE_MODELS = model_names()
 
 
 @parameterNodeWrapper

@@ -62,10 +62,18 @@ def checkVolume(volumeNode) -> None:
         raise InputError(problem, _("use its hardened copy (button Harden)"))
 
 
-def checkSegmentation(segmentationNode) -> None:
-    """Raise InputError if there can be no paint in the segmentation."""
+def checkPlace(segmentationNode) -> None:
+    """Raise InputError if there is no segmentation, or if it cannot be placed on a volume."""
     if segmentationNode is None:
         raise InputError(_("No segmentation is chosen"), _("choose one, or create it"))
+    if not isLinearlyPlaced(segmentationNode):
+        problem = _("{name} stands under a transform that bends space")
+        raise InputError(problem.format(name=segmentationNode.GetName()), _("harden that transform"))
+
+
+def checkSegmentation(segmentationNode) -> None:
+    """Raise InputError if there can be no paint in the segmentation."""
+    checkPlace(segmentationNode)
     name = segmentationNode.GetName()
     segmentation = segmentationNode.GetSegmentation()
     if segmentation.GetNumberOfSegments() == 0:
@@ -74,9 +82,6 @@ def checkSegmentation(segmentationNode) -> None:
     if not segmentation.ContainsRepresentation(BINARY_LABELMAP):
         problem = _("{name} holds surfaces only").format(name=name)
         raise InputError(problem, _("create its binary labelmap in the module Segmentations"))
-    if not isLinearlyPlaced(segmentationNode):
-        problem = _("{name} stands under a transform that bends space").format(name=name)
-        raise InputError(problem, _("harden that transform"))
 
 
 def checkPaint(slices: AnnotatedSlices, segmentIds: list[str] | None = None) -> list[SegmentPaint]:

@@ -1,0 +1,271 @@
+"""The panel's part for painting: the segment editor and the table of annotated slices."""
+
+from __future__ import annotations
+
+import contextlib
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from reglora_core.errors import RegLoRAError
+
+from .AnnotatedSlices import AnnotatedSlices, Mark, Row
+from .Steps import Steps
+
+EDITOR_TAG = "RegLoRASegmentEditor"
+_UPDATE_SECONDS = 0.15
+_EFFECTS = ("Paint", "Erase", "Draw", "Level tracing", "Threshold", "Islands", "Fill between slices")
+
+
+class AnnotatePanel:
+    """Keeps the table current while the user paints."""
+
+    def __init__(self, widget) -> None:
+        self._widget, self._ui, self._logic = widget, widget.ui, widget.logic
+        self.slices: AnnotatedSlices | None = None
+        self._rows: list[Row] = []
+        self._segmentIds: list[str] = []
+        self._shown = (None, None)
+        self._observed: list[tuple[object, int]] = []
+        self._times: dict[str, tuple] = {}
+        self._steps: Steps | None = None
+        self._isScheduled = False
+        editor = self._ui.segmentEditor
+        editor.setMaximumNumberOfUndoStates(10)
+        editor.setEffectNameOrder(_EFFECTS)
+        editor.unorderedEffectsVisible = False
+        self._setEditorNode()
+        self._ui.slicesTable.connect("cellClicked(int,int)", self.onCellClicked)
+        self._ui.suggestButton.connect("clicked()", self.onSuggest)
+        self._ui.notPaintedButton.connect("clicked(bool)", self.onNotPainted)
+        self._ui.useOrganButton.connect("clicked(bool)", self.onUseOrgan)
+
+    @property
+    def editorNode(self):
+        return self._ui.segmentEditor.mrmlSegmentEditorNode()
+
+    def enter(self) -> None:
+        self._setEditorNode()
+        self._ui.segmentEditor.setupViewObservations()
+        self._ui.segmentEditor.installKeyboardShortcuts(self._widget.parent)
+        self.update()
+
+    def exit(self) -> None:
+        self._ui.segmentEditor.setActiveEffect(None)
+        self._ui.segmentEditor.uninstallKeyboardShortcuts()
+        self._ui.segmentEditor.removeViewObservations()
+
+    def close(self) -> None:
+        self._observe(None)
+        self._ui.segmentEditor.removeViewObservations()
+        self._ui.segmentEditor.setMRMLSegmentEditorNode(None)
+
+    def saveStateForUndo(self) -> None:
+        """Make an undo step in the embedded editor."""
+        effect = self._ui.segmentEditor.effectByName("Paint")
+        if effect is not None:
+            effect.saveStateForUndo()
+
+    def update(self) -> None:
+        """Show the volume and the segmentation of the parameter node."""
+        parameters = self._widget.parameters
+        volume = parameters.inputVolume if parameters is not None else None
+        segmentation = parameters.segmentation if parameters is not None else None
+        if (volume, segmentation) == self._shown:
+            return
+        self._shown = (volume, segmentation)
+        self._stop()
+        self._setEditorNode()
+        self._ui.segmentEditor.setSegmentationNode(segmentation)
+        if segmentation is not None and volume is not None:
+            if segmentation.GetDisplayNode() is None:
+                segmentation.CreateDefaultDisplayNodes()
+            self._ui.segmentEditor.setSourceVolumeNode(volume)
+        self._observe(segmentation)
+        self.slices, self._times = None, {}
+        self._schedule()
+
+    def onCellClicked(self, row: int, column: int) -> None:
+        """Go to the slice, and choose the organ for painting."""
+        self._logic.jumpToSlice(self.slices, self._rows[row].place)
+        if column > 0:
+            self._ui.segmentEditor.setCurrentSegmentID(self._segmentIds[column - 1])
+        self._updateButtons()
+
+    def onSuggest(self) -> None:
+        with self._widget.telling(self._ui.annotateMessage):
+            parameters = self._widget.parameters
+            place = self._logic.suggestNextSlice(
+                parameters.inputVolume, parameters.segmentation, self.slices
+            )
+        if place is not None:
+            text = _("Paint every organ that you see on {slice}, the slice that is shown now.")
+            self._tell(text.format(slice=self.slices.label(place)))
+        else:
+            self._tell(_("Every slice is painted."))
+
+    def onNotPainted(self, isNotPainted: bool) -> None:
+        row, column = self._selected()
+        if column > 0:
+            self.slices.setNotPainted(self._segmentIds[column - 1], self._rows[row].place, isNotPainted)
+            self._fill()
+
+    def onUseOrgan(self, isUsed: bool) -> None:
+        segmentId = self._ui.segmentEditor.currentSegmentID()
+        if segmentId and self.slices is not None:
+            self.slices.setUsed(segmentId, isUsed)
+            self._fill()
+
+    def _setEditorNode(self) -> None:
+        if self.editorNode is not None and self.editorNode.GetScene() is not None:
+            return
+        scene = slicer.mrmlScene
+        node = scene.GetSingletonNode(EDITOR_TAG, "vtkMRMLSegmentEditorNode")
+        if node is None:
+            node = scene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
+            node.UnRegister(None)
+            node.SetSingletonTag(EDITOR_TAG)
+            node = scene.AddNode(node)
+        self._ui.segmentEditor.setMRMLSegmentEditorNode(node)
+
+    def _observe(self, segmentationNode) -> None:
+        for observed, tag in self._observed:
+            observed.RemoveObserver(tag)
+        self._observed = []
+        if segmentationNode is None:
+            return
+        segmentation = segmentationNode.GetSegmentation()
+        for event in (
+            slicer.vtkSegmentation.SourceRepresentationModified,
+            slicer.vtkSegmentation.RepresentationModified,
+            slicer.vtkSegmentation.SegmentAdded,
+            slicer.vtkSegmentation.SegmentRemoved,
+            slicer.vtkSegmentation.SegmentModified,
+        ):
+            self._observed.append((segmentation, segmentation.AddObserver(event, self._onPainted)))
+
+    def _onPainted(self, *_arguments) -> None:
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """Update soon, once for a burst of changes."""
+        if not self._isScheduled:
+            self._isScheduled = True
+            qt.QTimer.singleShot(int(1000 * _UPDATE_SECONDS), self._refresh)
+
+    def _refresh(self) -> None:
+        self._isScheduled = False
+        if self._widget.logic is None:
+            return
+        self._stop()
+        self._steps = Steps(self._lookSteps(), self._onLooked, self._onLookError, self._logic.callLater)
+
+    def _stop(self) -> None:
+        if self._steps is not None:
+            self._steps.stop()
+        self._steps = None
+
+    def _lookSteps(self):
+        """Look at the segments that have changed, one at a time."""
+        volume, segmentationNode = self._shown
+        if volume is None or segmentationNode is None:
+            self.slices = None
+            return
+        with contextlib.suppress(RegLoRAError):
+            if self.slices is None:
+                self.slices = self._logic.annotatedSlices(volume, segmentationNode, look=False)
+            segmentation = segmentationNode.GetSegmentation()
+            for segmentId in segmentation.GetSegmentIDs():
+                times = _times(segmentation.GetSegment(segmentId))
+                if self._times.get(segmentId) != times:
+                    self.slices.update(segmentId)
+                    self._times[segmentId] = times
+                    yield
+            self.slices.forgetRemoved()
+
+    def _onLooked(self, _result) -> None:
+        self._fill()
+        self._widget.run.update()
+
+    def _onLookError(self, error: Exception) -> None:
+        self._tell(str(error), isError=True)
+
+    def _fill(self) -> None:
+        table = self._ui.slicesTable
+        paints = self.slices.painted() if self.slices is not None else []
+        self._rows = self.slices.rows() if self.slices is not None else []
+        self._segmentIds = [paint.segmentId for paint in paints]
+        selected = self._selected()
+        table.clear()
+        table.setRowCount(len(self._rows))
+        table.setColumnCount(1 + len(paints))
+        table.setHorizontalHeaderLabels([_("Slice"), *(paint.name for paint in paints)])
+        table.verticalHeader().hide()
+        for number, row in enumerate(self._rows):
+            table.setItem(number, 0, qt.QTableWidgetItem(row.label))
+            for column, paint in enumerate(paints, start=1):
+                table.setItem(number, column, _cell(row.marks[paint.segmentId], paint.color))
+        table.setCurrentCell(*selected)
+        self._updateButtons()
+        self._tellLeftOut()
+
+    def _tellLeftOut(self) -> None:
+        names = [paint.name for paint in self.slices.leftOut()] if self.slices is not None else []
+        text = _("Not learned: {names} (choose the organ and press Use this organ to change that).")
+        self._tell(text.format(names=", ".join(names)) if names else "")
+
+    def _updateButtons(self) -> None:
+        row, column = self._selected()
+        mark = None
+        if 0 <= row < len(self._rows) and 0 < column <= len(self._segmentIds):
+            mark = self._rows[row].marks[self._segmentIds[column - 1]]
+        self._ui.notPaintedButton.enabled = mark in (Mark.ABSENT, Mark.NOT_PAINTED)
+        self._ui.notPaintedButton.checked = mark is Mark.NOT_PAINTED
+        known = self.slices.paints if self.slices is not None else []
+        current = self._ui.segmentEditor.currentSegmentID()
+        hasPaint = any(paint.segmentId == current and paint.block is not None for paint in known)
+        self._ui.useOrganButton.enabled = hasPaint
+        self._ui.useOrganButton.checked = current in self._segmentIds
+        self._ui.suggestButton.enabled = self.slices is not None
+
+    def _selected(self) -> tuple[int, int]:
+        table = self._ui.slicesTable
+        return table.currentRow(), table.currentColumn()
+
+    def _tell(self, text: str, isError: bool = False) -> None:
+        from .Widget import show
+
+        show(self._ui.annotateMessage, text, isError)
+
+
+def _times(segment) -> tuple:
+    """Return what changes whenever a segment or its voxels do."""
+    image = segment.GetRepresentation("Binary labelmap")
+    value = vtk.reference("")
+    tags = tuple(
+        str(value) if segment.GetTag(f"RegLoRASegment.{name}", value) else ""
+        for name in ("Applied", "Painted", "Use", "NotPainted")
+    )
+    return (
+        None if image is None else (image.GetMTime(), id(image)),
+        segment.GetLabelValue(),
+        segment.GetName(),
+        segment.GetColor(),
+        tags,
+    )
+
+
+def _cell(mark: Mark, color) -> qt.QTableWidgetItem:
+    texts = {
+        Mark.PAINTED: _("painted"),
+        Mark.ABSENT: _("not there"),
+        Mark.NOT_PAINTED: _("not painted yet"),
+    }
+    item = qt.QTableWidgetItem(texts[mark])
+    if mark is Mark.PAINTED:
+        pale = [int(255 * (0.5 + 0.5 * channel)) for channel in color]
+        item.setBackground(qt.QBrush(qt.QColor(*pale)))
+        item.setForeground(qt.QBrush(qt.QColor(0, 0, 0)))
+    return item

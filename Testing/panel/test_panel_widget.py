@@ -1,0 +1,367 @@
+"""The panel, driven as a user does: by clicks and by the mouse on slice views."""
+
+import time
+
+import numpy as np
+import pytest
+import slicer
+from PySide6 import QtCore
+
+from panel_scene import MODULE, TO_RAS, makeSegmentation, makeVolume, maskOf, standIn
+
+pytest_plugins = "slicerhost.pytest_plugin"
+GOOD = "started,progress,preview,nap,organ,adapter,result,finished"
+
+
+@pytest.fixture
+def panel(host, tmp_path):
+    if not hasattr(slicer.modules, "reglorasegment"):
+        host.load_module(MODULE)
+    panel = host.select_module("RegLoRASegment")
+    panel.logic.temporaryFolder = str(tmp_path / "jobs")
+    panel.logic.workerCommand = standIn(GOOD)
+    for run in list(panel.logic.runs):
+        panel.logic.discard(run)
+    panel.ui.adapterPathEdit.currentPath = ""
+    return panel
+
+
+@pytest.fixture
+def painted(panel, host):
+    """A volume with two painted organs, chosen in the panel."""
+    volume = makeVolume()
+    segmentation = makeSegmentation(volume)
+    panel.ui.inputSelector.setCurrentNode(volume)
+    panel.ui.segmentationSelector.setCurrentNode(segmentation)
+    host.wait_until(lambda: panel.ui.adaptButton.enabled)
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    return volume, segmentation
+
+
+def adaptAndWait(host, panel):
+    host.click(panel.ui.adaptButton)
+    host.wait_until(lambda: not panel.logic.isRunning, 20)
+    host.process_events()
+
+
+def cells(table):
+    return [
+        [table.item(row, column).text() for column in range(table.columnCount)]
+        for row in range(table.rowCount)
+    ]
+
+
+def test_an_empty_scene_offers_nothing_to_adapt(panel):
+    assert not panel.ui.adaptButton.enabled
+    assert "paint organs on a few slices" in panel.ui.adaptButton.toolTip
+    assert not panel.ui.cancelButton.enabled
+    assert not panel.ui.applyButton.enabled
+    assert not panel.ui.applyAdapterButton.enabled
+
+
+def test_the_first_volume_is_chosen_on_entering(panel, host):
+    volume = makeVolume()
+    panel.enter()
+    assert panel.ui.inputSelector.currentNode() is volume
+
+
+def test_the_table_shows_what_is_painted(panel, painted):
+    assert cells(panel.ui.slicesTable) == [
+        ["axial 7", "painted", "painted"],
+        ["axial 17", "painted", "painted"],
+    ]
+
+
+@pytest.mark.usefixtures("painted")
+def test_the_table_follows_the_mouse(panel, host):
+    editor = panel.ui.segmentEditor
+    editor.setCurrentSegmentID("liver")
+    editor.setActiveEffectByName("Paint")
+    effect = editor.activeEffect()
+    effect.setCommonParameter("BrushDiameterIsRelative", 0)
+    effect.setCommonParameter("BrushAbsoluteDiameter", 9.0)
+    toRas = TO_RAS.copy()
+    toRas[:3, 3] = (40, 40, -40)
+    start, end = toRas @ [8, 10, 12, 1], toRas @ [14, 20, 12, 1]
+    host.paint("Red", [start[:3], end[:3]])
+    host.wait_until(lambda: panel.ui.slicesTable.rowCount == 3)
+    assert cells(panel.ui.slicesTable)[1] == ["axial 13", "painted", "not there"]
+    editor.undo()
+    host.wait_until(lambda: panel.ui.slicesTable.rowCount == 2)
+    editor.setActiveEffect(None)
+
+
+def test_painting_in_a_sagittal_view_gives_a_sagittal_row(panel, host):
+    volume = makeVolume()
+    segmentation = makeSegmentation(volume, slices=())
+    panel.ui.inputSelector.setCurrentNode(volume)
+    panel.ui.segmentationSelector.setCurrentNode(segmentation)
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    editor = panel.ui.segmentEditor
+    editor.setCurrentSegmentID("liver")
+    editor.setActiveEffectByName("Paint")
+    editor.activeEffect().setCommonParameter("BrushDiameterIsRelative", 0)
+    editor.activeEffect().setCommonParameter("BrushAbsoluteDiameter", 12.0)
+    host.paint("Yellow", [[10, 0, 0], [10, -15, 15]])
+    host.wait_until(lambda: panel.ui.slicesTable.rowCount == 1)
+    assert cells(panel.ui.slicesTable)[0][0] == "sagittal 16"
+    editor.setActiveEffect(None)
+
+
+def test_a_click_on_a_row_goes_to_its_slice(panel, painted, host):
+    red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
+    table = panel.ui.slicesTable
+    for row, index in ((0, 6), (1, 16)):
+        center = table.visualItemRect(table.item(row, 1)).center()
+        from slicerhost.mouse import click
+
+        click(table.viewport(), QtCore.QPointF(center))
+        host.process_events()
+        assert red.GetSliceOffset() == pytest.approx(-40 + 4 * index)
+    assert panel.ui.segmentEditor.currentSegmentID() == "liver"
+
+
+def test_not_painted_yet_is_marked_by_a_button_and_saved_with_the_scene(panel, painted, host, tmp_path):
+    volume, segmentation = painted
+    mask = maskOf(segmentation, "spleen", volume)
+    mask[16] = False
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype(np.uint8), segmentation, "spleen", volume)
+    host.wait_until(lambda: cells(panel.ui.slicesTable)[1][2] == "not there")
+    panel.ui.slicesTable.setCurrentCell(1, 2)
+    panel.annotate.onCellClicked(1, 2)
+    assert panel.ui.notPaintedButton.enabled
+    host.click(panel.ui.notPaintedButton)
+    assert cells(panel.ui.slicesTable)[1][2] == "not painted yet"
+    panel.ui.budgetBox.value = 33
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear(0)
+    host.process_events()
+    assert panel.ui.inputSelector.currentNode() is None
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    host.wait_until(lambda: panel.ui.slicesTable.rowCount == 2)
+    assert cells(panel.ui.slicesTable)[1][2] == "not painted yet"
+    assert panel.ui.budgetBox.value == 33
+    assert panel.ui.inputSelector.currentNode().GetName() == "CT"
+
+
+def test_suggest_next_slice_moves_the_views(panel, painted, host):
+    host.click(panel.ui.suggestButton)
+    red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
+    assert red.GetSliceOffset() == pytest.approx(-40 + 4 * 11)
+    assert "axial 12" in panel.ui.annotateMessage.text
+
+
+def test_adapt_preview_apply_undo(panel, painted, host):
+    volume, segmentation = painted
+    before = maskOf(segmentation, "liver", volume)
+    adaptAndWait(host, panel)
+    assert "finished" in panel.ui.statusLabel.text
+    assert cells(panel.ui.resultTable) == [["liver", "0.91", "12.5", ""], ["spleen", "-", "3.2", ""]]
+    assert panel.logic.currentRun.preview.node.GetDisplayNode().GetVisibility()
+    panel.ui.resultTable.item(1, 0).setCheckState(QtCore.Qt.Unchecked)
+    host.click(panel.ui.applyButton)
+    host.wait_until(lambda: "Applied" in panel.ui.statusLabel.text)
+    after = maskOf(segmentation, "liver", volume)
+    assert after[6:17].any(axis=(1, 2)).all()
+    assert maskOf(segmentation, "spleen", volume)[7:16].sum() == 0
+    assert not panel.logic.currentRun.preview.node.GetDisplayNode().GetVisibility()
+    panel.ui.segmentEditor.undo()
+    np.testing.assert_array_equal(maskOf(segmentation, "liver", volume), before)
+    panel.ui.segmentEditor.redo()
+    np.testing.assert_array_equal(maskOf(segmentation, "liver", volume), after)
+
+
+def test_new_segments_if_the_user_prefers_them(panel, painted, host):
+    segmentation = painted[1]
+    panel.ui.replaceBox.click()
+    adaptAndWait(host, panel)
+    host.click(panel.ui.applyButton)
+    host.wait_until(lambda: "Applied" in panel.ui.statusLabel.text)
+    names = [segmentation.GetSegmentation().GetNthSegment(n).GetName() for n in range(4)]
+    assert names == ["liver", "spleen", "liver (segmented)", "spleen (segmented)"]
+    host.process_events(0.5)
+    assert panel.ui.slicesTable.columnCount == 3  # results are not paint
+
+
+def test_discard_takes_the_preview_away(panel, painted, host):
+    adaptAndWait(host, panel)
+    host.click(panel.ui.discardButton)
+    assert panel.logic.currentRun is None
+    assert panel.ui.resultTable.rowCount == 0
+    assert not panel.ui.applyButton.enabled
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == [painted[1]]
+
+
+def test_preview_visibility_and_opacity(panel, painted, host):
+    adaptAndWait(host, panel)
+    display = panel.logic.currentRun.preview.node.GetDisplayNode()
+    panel.ui.opacitySlider.value = 0.2
+    assert display.GetOpacity2DFill() == pytest.approx(0.2)
+    panel.ui.previewBox.checked = False
+    assert not display.GetVisibility()
+
+
+def test_cancel_by_the_button(panel, painted, host):
+    panel.logic.workerCommand = standIn("started,progress,obey")
+    host.click(panel.ui.adaptButton)
+    host.wait_until(lambda: panel.logic.currentRun.pid is not None)
+    start = time.monotonic()
+    host.click(panel.ui.cancelButton)
+    host.wait_until(lambda: not panel.logic.isRunning, 5)
+    assert time.monotonic() - start < 1.0
+    assert "cancelled" in panel.ui.statusLabel.text
+    assert panel.ui.adaptButton.enabled
+
+
+def test_a_failure_is_a_line_in_the_panel_and_the_next_run_works(panel, painted, host):
+    panel.logic.workerCommand = standIn("started,failed")
+    adaptAndWait(host, panel)
+    assert panel.ui.statusLabel.text == "the paint is too thin; paint more slices"
+    panel.logic.workerCommand = standIn("started,crash")
+    adaptAndWait(host, panel)
+    assert "ended unexpectedly" in panel.ui.statusLabel.text
+    assert "something went wrong inside" in panel.ui.logText.plainText
+    panel.logic.workerCommand = standIn(GOOD)
+    adaptAndWait(host, panel)
+    assert "finished" in panel.ui.statusLabel.text
+
+
+def test_time_left_and_progress_are_shown(panel, painted, host):
+    panel.logic.workerCommand = standIn("started,progress,obey")
+    host.click(panel.ui.adaptButton)
+    host.wait_until(lambda: panel.logic.currentRun.progress.step == 5)
+    host.process_events()
+    assert panel.ui.progressBar.maximum == 5
+    assert panel.ui.progressBar.value == 5
+    assert "about 0 s left" in panel.ui.statusLabel.text
+    host.click(panel.ui.cancelButton)
+    host.wait_until(lambda: not panel.logic.isRunning)
+
+
+def test_plots_are_plot_nodes(panel, painted, host):
+    adaptAndWait(host, panel)
+    assert panel.ui.lossPlotButton.enabled
+    host.click(panel.ui.lossPlotButton)
+    nodes = panel.logic.plots.nodes()
+    assert nodes["lossChart"].IsA("vtkMRMLPlotChartNode")
+    assert nodes["lossTable"].GetTable().GetNumberOfRows() == 5
+    host.click(panel.ui.rankPlotButton)
+    assert nodes["rankTable"].GetTable().GetValue(0, 1).ToDouble() == 3
+    picture = slicer.app.layoutManager().plotWidget(0).canvas().renderNow()
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 2
+    slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+
+
+def test_an_adapter_is_saved_loaded_and_applied(panel, painted, host, tmp_path):
+    adaptAndWait(host, panel)
+    path = panel.logic.saveAdapter(tmp_path / "organs").path
+    panel.ui.adapterPathEdit.currentPath = str(path)
+    assert panel.ui.adapterMessage.text.startswith("liver, spleen - base model reglora-tiny")
+    other = makeVolume(name="next patient")
+    panel.ui.targetBox.setCheckState(other, QtCore.Qt.Checked)
+    assert panel.ui.applyAdapterButton.enabled
+    panel.logic.workerCommand = standIn("started,result,finished")
+    panel.ui.adapterSection.collapsed = False
+    host.process_events()
+    host.click(panel.ui.applyAdapterButton)
+    host.wait_until(lambda: not panel.logic.isRunning, 20)
+    assert "next patient: finished" in panel.ui.statusLabel.text
+    host.click(panel.ui.applyButton)
+    host.wait_until(lambda: "Applied" in panel.ui.statusLabel.text)
+    node = slicer.util.getNode("next patient segmentation")
+    assert maskOf(node, "liver", other).any()
+
+
+def test_a_file_that_is_no_adapter_is_told(panel, tmp_path):
+    (tmp_path / "x.safetensors").write_bytes(b"nothing of the kind")
+    panel.ui.adapterPathEdit.currentPath = str(tmp_path / "x.safetensors")
+    assert "cannot be read as an adapter" in panel.ui.adapterMessage.text
+    assert not panel.ui.applyAdapterButton.enabled
+
+
+def test_the_scene_is_closed_during_a_run(panel, painted, host):
+    panel.logic.workerCommand = standIn("started,preview,obey")
+    host.click(panel.ui.adaptButton)
+    host.wait_until(lambda: panel.logic.currentRun.preview.node is not None)
+    slicer.mrmlScene.Clear(0)
+    host.process_events(0.3)
+    assert panel.logic.currentRun is None
+    assert not panel.ui.adaptButton.enabled
+    volume = makeVolume()
+    panel.ui.inputSelector.setCurrentNode(volume)
+    panel.ui.segmentationSelector.setCurrentNode(makeSegmentation(volume))
+    panel.logic.workerCommand = standIn(GOOD)
+    host.wait_until(lambda: panel.ui.adaptButton.enabled)
+    adaptAndWait(host, panel)
+    assert "finished" in panel.ui.statusLabel.text
+
+
+def test_the_volume_is_deleted_during_a_run(panel, painted, host):
+    panel.logic.workerCommand = standIn("started,preview,obey")
+    host.click(panel.ui.adaptButton)
+    host.wait_until(lambda: panel.logic.currentRun.preview.node is not None)
+    slicer.mrmlScene.RemoveNode(painted[0])
+    host.process_events()
+    assert "CT was deleted" in panel.ui.statusLabel.text
+
+
+def test_two_parameter_nodes_are_shown_in_turn(panel, painted, host):
+    from RegLoRASegmentLib.Parameters import Parameters
+
+    first = panel.parameters
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "second")
+    second = Parameters(node)
+    second.budgetSeconds = 99
+    panel.setParameterNode(second)
+    assert panel.ui.budgetBox.value == 99
+    assert panel.ui.inputSelector.currentNode() is None
+    panel.ui.budgetBox.value = 98
+    panel.setParameterNode(first)
+    assert (first.budgetSeconds, second.budgetSeconds) == (60, 98)
+    assert panel.ui.inputSelector.currentNode() is painted[0]
+    slicer.mrmlScene.RemoveNode(node)
+
+
+def test_the_parameter_node_is_deleted(panel, painted, host):
+    slicer.mrmlScene.RemoveNode(panel.parameters.parameterNode)
+    host.process_events()
+    assert panel.parameters is not None
+    assert panel.parameters.parameterNode.GetScene() is slicer.mrmlScene
+    panel.ui.inputSelector.setCurrentNode(painted[0])
+    assert panel.parameters.inputVolume is painted[0]
+
+
+def test_wrong_volumes_get_a_clear_line(panel, host):
+    empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Empty")
+    panel.ui.inputSelector.setCurrentNode(empty)
+    assert "Empty holds no image" in panel.ui.inputsMessage.text
+    bent = makeVolume(name="Bent")
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")
+    transform.SetAndObserveTransformFromParent(slicer.vtkOrientedBSplineTransform())
+    bent.SetAndObserveTransformNodeID(transform.GetID())
+    panel.ui.inputSelector.setCurrentNode(bent)
+    assert "bends space" in panel.ui.inputsMessage.text
+    host.click(panel.ui.hardenButton)
+    assert panel.ui.inputSelector.currentNode().GetName() == "Bent hardened"
+    assert panel.ui.inputsMessage.text == ""
+
+
+def test_leaving_and_coming_back_keeps_everything(panel, painted, host):
+    panel.exit()
+    panel.enter()
+    assert panel.ui.inputSelector.currentNode() is painted[0]
+    assert panel.ui.slicesTable.rowCount == 2
+
+
+def test_other_organs_are_left_alone(panel, painted, host):
+    volume, segmentation = painted
+    mask = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
+    mask[1:-1, 1:-1, 1:-1] = 1
+    segmentId = segmentation.GetSegmentation().AddEmptySegment("body", "body")
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, segmentId, volume)
+    host.wait_until(lambda: "Not learned: body" in panel.ui.annotateMessage.text)
+    panel.ui.segmentEditor.setCurrentSegmentID("body")
+    adaptAndWait(host, panel)
+    host.click(panel.ui.applyButton)
+    host.wait_until(lambda: "Applied" in panel.ui.statusLabel.text)
+    np.testing.assert_array_equal(maskOf(segmentation, "body", volume), mask > 0)

@@ -264,3 +264,49 @@ def test_the_launchers_command_line_gives_ctest_an_exit_code(code, expected):
     )
 
     assert ran.returncode == expected, ran.stderr
+
+
+def test_the_segments_table_follows_the_segmentation(host, a_volume):
+    import slicer
+
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Organs")
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(a_volume)
+    table = slicer.qMRMLSegmentsTableView()
+    table.setSegmentationNode(node)
+    seen = []
+    table.connect(
+        "selectionChanged(QItemSelection,QItemSelection)",
+        lambda *_: seen.append(table.selectedSegmentIDs()),
+    )
+
+    node.GetSegmentation().AddEmptySegment("liver", "liver")
+    node.GetSegmentation().AddEmptySegment("spleen", "spleen")
+    table.setSelectedSegmentIDs(["spleen"])
+    node.GetSegmentation().RemoveSegment("liver")
+
+    assert table.segmentCount == 1
+    assert seen[0] == ("spleen",)
+    assert table.selectedSegmentIDs() == ("spleen",)
+    assert host.vtk_errors.take() == []
+
+
+def test_errors_that_mrml_only_prints_are_kept(host):
+    import slicer
+
+    slicer.mrmlScene.ReadFromMRB("no such file.mrb", True)
+
+    assert any("no such file" in text for text in host.vtk_errors.take())
+
+
+def test_quitting_leaves_the_module_and_lets_it_clean_up(tmp_path):
+    script = tmp_path / "drive.py"
+    script.write_text(
+        "panel.exit = lambda: print('exit')\n"
+        "cleanup = panel.cleanup\n"
+        "panel.cleanup = lambda: (print('cleanup'), cleanup())\n"
+    )
+
+    ran = _run("run.py", EXAMPLE, "--script", script)
+
+    assert (ran.returncode, ran.stdout.split()) == (0, ["exit", "cleanup"]), ran.stderr

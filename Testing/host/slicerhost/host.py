@@ -30,6 +30,7 @@ from .scripted_modules import load_scripted_module
 from .slot_errors import SlotErrors
 from .stalls import StallMeter
 from .stand_ins import EXTENSION_MODULES, install_stand_ins
+from .vtk_errors import VtkErrors
 
 _instance = None
 
@@ -49,6 +50,7 @@ class Host:
             os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
         install_stand_ins()
         self.errors = SlotErrors()
+        self.vtk_errors = VtkErrors()
         self._prepare_qt()
         slicer.app = qSlicerApplication(self._application, MrmlApplication(), testing)
         self._current = None
@@ -68,12 +70,15 @@ class Host:
         self.close()
 
     def close(self):
-        """Leave the module that is shown, close the scene, and quit as Slicer does."""
+        """Quit as Slicer does: leave the module, let every module clean up, close the scene."""
+        manager = slicer.app.moduleManager()
         if self._current is not None:
-            slicer.app.moduleManager().module(self._current).widgetRepresentation().exit()
+            manager.module(self._current).widgetRepresentation().exit()
             self._current = None
-        slicer.mrmlScene.Clear(0)
         slicer.app.aboutToQuit.emit()
+        for name in manager.loadedModuleNames():
+            manager.moduleAboutToBeUnloaded.emit(name)
+        slicer.mrmlScene.Clear(0)
         self.process_events()
 
     def add_extension_modules(self):

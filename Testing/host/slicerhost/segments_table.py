@@ -85,10 +85,9 @@ class qMRMLSegmentsTableView(qMRMLWidget):
         self._observations.clear()
         self._node = node
         if node is not None:
-            segmentation = node.GetSegmentation()
+            # The node tells these on, once its display node knows a new segment.
             for name in _SEGMENT_EVENTS:
-                event = getattr(slicer.vtkSegmentation, name)
-                self._observations.add(segmentation, event, self._fill)
+                self._observations.add(node, getattr(slicer.vtkSegmentation, name), self._fill)
             self._observations.add(node, node.DisplayModifiedEvent, self._fill)
         self._fill()
 
@@ -120,27 +119,16 @@ class qMRMLSegmentsTableView(qMRMLWidget):
         segmentation = self._node.GetSegmentation() if self._node else None
         count = segmentation.GetNumberOfSegments() if segmentation else 0
         self._table.setRowCount(count)
+        display = self._node.GetDisplayNode() if self._node else None
         for row in range(count):
             segment_id = segmentation.GetNthSegmentID(row)
-            for column, item in enumerate(
-                self._row_items(segment_id, segmentation.GetSegment(segment_id))
-            ):
+            is_visible = display is None or display.GetSegmentVisibility(segment_id)
+            items = _row(segment_id, segmentation.GetSegment(segment_id), is_visible)
+            for column, item in enumerate(items):
                 self._table.setItem(row, column, item)
         self._is_filling = False
         if selected != self.selectedSegmentIDs():
             self.setSelectedSegmentIDs(selected)
-
-    def _row_items(self, segment_id, segment):
-        display = self._node.GetDisplayNode()
-        visible = display is None or display.GetSegmentVisibility(segment_id)
-        eye = QtWidgets.QTableWidgetItem("●" if visible else "○")
-        color = QtWidgets.QTableWidgetItem()
-        color.setBackground(QtGui.QColor.fromRgbF(*segment.GetColor()))
-        for item in (eye, color):
-            item.setFlags(QtCore.Qt.ItemIsEnabled | QtCore.Qt.ItemIsSelectable)
-        name = QtWidgets.QTableWidgetItem(segment.GetName())
-        name.setData(QtCore.Qt.UserRole, segment_id)
-        return eye, color, name
 
     def _on_selection(self):
         if not self._is_filling:
@@ -157,3 +145,15 @@ class qMRMLSegmentsTableView(qMRMLWidget):
         if column == _VISIBLE and display is not None:
             segment_id = self._segment_id(row)
             display.SetSegmentVisibility(segment_id, not display.GetSegmentVisibility(segment_id))
+
+
+def _row(segment_id, segment, is_visible):
+    """Return the items of a row: eye, colour, name."""
+    eye = QtWidgets.QTableWidgetItem("●" if is_visible else "○")
+    color = QtWidgets.QTableWidgetItem()
+    color.setData(QtCore.Qt.DecorationRole, QtGui.QColor.fromRgbF(*segment.GetColor()))
+    for item in (eye, color):
+        item.setFlags(QtCore.Qt.ItemIsEnabled | QtCore.Qt.ItemIsSelectable)
+    name = QtWidgets.QTableWidgetItem(segment.GetName())
+    name.setData(QtCore.Qt.UserRole, segment_id)
+    return eye, color, name

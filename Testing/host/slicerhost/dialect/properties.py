@@ -55,7 +55,8 @@ def show_properties(cls):
 
 def forbid_new_attributes(cls):
     """Refuse attributes that the C++ class does not have; PythonQt raises the same error."""
-    cls.__setattr__ = _set_attribute
+    if "__setattr__" in cls.__dict__ or cls is QtCore.QObject:
+        cls.__setattr__ = _set_attribute
 
 
 def _set_attribute(self, name, value):

@@ -18,7 +18,10 @@ _connections: dict[int, list] = {}  # address of the C++ object -> (signature, t
 
 def speak_python_qt(cls):
     """Put PythonQt's connect and disconnect in front of the ones PySide6 generates for `cls`."""
-    original = cls.__getattribute__
+    original = cls.__dict__.get("__getattribute__")
+    if original is None and cls is not QtCore.QObject:
+        return  # inherited, and so already PythonQt's
+    original = original or cls.__getattribute__
 
     def get_attribute(self, name):
         if name == "connect":

@@ -208,12 +208,12 @@ class SpectralPruning:
                 self.phase = "settled"
 
     def _begin_pruning(self) -> None:
+        if not any(bool(layer.update.scaled_up().any()) for layer in self._layers):
+            return  # nothing has been learnt yet: columns frozen now would never learn
+        self.phase = "pruning"
         for layer in self._layers:
             layer.factorise_()
         largest = max(layer.largest_gate() for layer in self._layers)
-        if largest == 0:
-            return  # nothing has been learnt yet: columns frozen now would never learn
-        self.phase = "pruning"
         for layer in self._layers:
             layer.enlarge_unit_(largest)
             for factor in (layer.update.down, layer.update.up):

@@ -1,0 +1,57 @@
+# Written by Testing/packaging/update_lists.py; a test compares it with the tree.
+
+set(REGLORA_CORE_SCRIPTS
+  reglora_core/__init__.py
+  reglora_core/agreement.py
+  reglora_core/annotation.py
+  reglora_core/common_grid.py
+  reglora_core/errors.py
+  reglora_core/evaluate.py
+  reglora_core/events.py
+  reglora_core/experts.py
+  reglora_core/features.py
+  reglora_core/fit.py
+  reglora_core/fusion.py
+  reglora_core/grids.py
+  reglora_core/head.py
+  reglora_core/intensity.py
+  reglora_core/job.py
+  reglora_core/lora.py
+  reglora_core/models/__init__.py
+  reglora_core/models/base.py
+  reglora_core/models/loading.py
+  reglora_core/models/registry.py
+  reglora_core/models/swinunetr.py
+  reglora_core/models/tiny.py
+  reglora_core/organs.py
+  reglora_core/pictures/__init__.py
+  reglora_core/pictures/anatomy.py
+  reglora_core/pictures/charts.py
+  reglora_core/pictures/progress.py
+  reglora_core/pictures/sheet.py
+  reglora_core/pictures/slices.py
+  reglora_core/pictures/style.py
+  reglora_core/pictures/tile.py
+  reglora_core/pretraining/__init__.py
+  reglora_core/pretraining/cases.py
+  reglora_core/pretraining/crops.py
+  reglora_core/pretraining/loop.py
+  reglora_core/pretraining/losses.py
+  reglora_core/proximal.py
+  reglora_core/refine.py
+  reglora_core/samples.py
+  reglora_core/scan.py
+  reglora_core/scores.py
+  reglora_core/volumes/__init__.py
+  reglora_core/volumes/dicom.py
+  reglora_core/volumes/files.py
+  reglora_core/volumes/images.py
+  reglora_core/volumes/label_maps.py
+  reglora_core/volumes/labels.py
+  reglora_core/volumes/nifti.py
+  reglora_core/volumes/seg_nrrd.py
+  reglora_core/volumes/segmentations.py
+  reglora_core/writing.py
+  )
+set(REGLORA_CORE_RESOURCES
+  )

@@ -1,0 +1,33 @@
+# Written by Testing/packaging/update_lists.py; a test compares it with the tree.
+
+set(MODULE_PYTHON_SCRIPTS
+  RegLoRASegment.py
+  RegLoRASegmentLib/AdapterFile.py
+  RegLoRASegmentLib/AdapterPanel.py
+  RegLoRASegmentLib/AnnotatePanel.py
+  RegLoRASegmentLib/AnnotatedSlices.py
+  RegLoRASegmentLib/CoreProcess.py
+  RegLoRASegmentLib/Grid.py
+  RegLoRASegmentLib/Install.py
+  RegLoRASegmentLib/Logic.py
+  RegLoRASegmentLib/Paint.py
+  RegLoRASegmentLib/Parameters.py
+  RegLoRASegmentLib/Plans.py
+  RegLoRASegmentLib/Plots.py
+  RegLoRASegmentLib/Resources.py
+  RegLoRASegmentLib/Run.py
+  RegLoRASegmentLib/RunPanel.py
+  RegLoRASegmentLib/SampleVolumes.py
+  RegLoRASegmentLib/SceneExport.py
+  RegLoRASegmentLib/SceneImport.py
+  RegLoRASegmentLib/SegmentationFile.py
+  RegLoRASegmentLib/SelfTest.py
+  RegLoRASegmentLib/Sequences.py
+  RegLoRASegmentLib/Steps.py
+  RegLoRASegmentLib/Widget.py
+  RegLoRASegmentLib/__init__.py
+  )
+set(MODULE_PYTHON_RESOURCES
+  Resources/Icons/RegLoRASegment.png
+  Resources/UI/RegLoRASegment.ui
+  )

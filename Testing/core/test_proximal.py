@@ -245,6 +245,47 @@ def test_arena_plus_finds_the_true_rank_from_any_initial_rank(rank: int, seed: i
     assert regression.error() < 0.03
 
 
+def three_convolutions() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv3d(4, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv3d(16, 24, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv3d(24, 8, 1),
+    )
+
+
+def change_by_rank(layer: nn.Module, rank: int, generator: torch.Generator) -> None:
+    """Add a change with equal singular values, of 0.7 of the weight's norm."""
+    weight = layer.weight.detach()
+    draw = torch.randn(weight.flatten(1).shape, generator=generator)
+    left, _, right = torch.linalg.svd(draw, full_matrices=False)
+    change = left[:, :rank] @ right[:rank] / rank**0.5
+    layer.weight.data = weight + 0.7 * weight.norm() * change.reshape(weight.shape)
+
+
+@pytest.mark.slow
+def test_arena_plus_finds_the_rank_of_each_convolution_and_none_where_none_is_needed() -> None:
+    g, steps, config = a_generator(), 600, LowRankConfig("arena+", 16)
+    network, teacher = three_convolutions(), three_convolutions()
+    change_by_rank(teacher[0], 2, g)
+    change_by_rank(teacher[2], 4, g)
+    inputs = torch.randn(24, 4, 8, 8, 8, generator=g)
+    outputs = teacher(inputs).detach()
+    outputs += 0.3 * outputs.std() * torch.randn(outputs.shape, generator=g)
+    add_adapters(network, ["*"], config, g)
+    optimizer = build_optimizer(network, config, learning_rate=2e-3, annealing=Annealing(steps))
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer.optimizer, steps)
+    for _ in range(steps):
+        batch = torch.randint(24, (4,), generator=g)
+        (network(inputs[batch]) - outputs[batch]).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        cosine.step()
+    assert optimizer.effective_ranks() == {"0": 2, "2": 4, "4": 0}
+
+
 def test_arena_plus_keeps_its_error_over_the_initial_rank_where_lora_loses() -> None:
     def errors(method: str) -> list[float]:
         regressions = [Regression.of_seed(0, noise=0.3) for _ in range(2)]

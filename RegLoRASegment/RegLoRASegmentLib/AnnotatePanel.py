@@ -62,6 +62,15 @@ class AnnotatePanel:
         self._ui.segmentEditor.removeViewObservations()
         self._ui.segmentEditor.setMRMLSegmentEditorNode(None)
 
+    def current(self) -> AnnotatedSlices | None:
+        """Return the table of annotated slices, with what was painted a moment ago."""
+        if self._isScheduled or self._steps is not None:
+            self._stop()
+            for _step in self._lookSteps():
+                pass
+            self._fill()
+        return self.slices
+
     def saveStateForUndo(self) -> None:
         """Make an undo step in the embedded editor."""
         effect = self._ui.segmentEditor.effectByName("Paint")
@@ -186,10 +195,12 @@ class AnnotatePanel:
             self.slices.forgetRemoved()
 
     def _onLooked(self, _result) -> None:
+        self._steps = None
         self._fill()
         self._widget.run.update()
 
     def _onLookError(self, error: Exception) -> None:
+        self._steps = None
         self._tell(str(error), isError=True)
 
     def _fill(self) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import itertools
-from dataclasses import dataclass
+from collections.abc import Generator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -71,6 +72,19 @@ class AnnotatedSlices:
             if name in known:
                 self._paints[name] = readPaint(self._segmentationNode, name, self.grid)
         self.forgetRemoved()
+
+    def updateSteps(self) -> Generator[None, None, None]:
+        """Look again at all segments, one at a time."""
+        for segmentId in self._segmentationNode.GetSegmentation().GetSegmentIDs():
+            self.update(segmentId)
+            yield
+
+    def snapshot(self) -> AnnotatedSlices:
+        """Return a copy that stays as it is while the user paints on."""
+        copied = AnnotatedSlices.__new__(AnnotatedSlices)
+        vars(copied).update(vars(self))
+        copied._paints = {name: replace(paint) for name, paint in self._paints.items()}
+        return copied
 
     def forgetRemoved(self) -> None:
         """Forget segments that are gone; keep the segmentation's order."""

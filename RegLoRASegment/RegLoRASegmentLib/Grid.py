@@ -198,12 +198,32 @@ def segmentBlock(segmentationNode, segmentId: str, grid: Grid) -> Block | None:
     if image is None or image.IsEmpty() or image.GetPointData().GetScalars() is None:
         return None
     own = Grid.ofImage(image, nodeToWorld(segmentationNode))
-    scalars = vtk_to_numpy(image.GetPointData().GetScalars())
-    inner = Block(scalars.reshape(own.shape) == segment.GetLabelValue(), (0, 0, 0)).cropped()
+    scalars = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(own.shape)
+    inner = _blockOf(scalars, segment.GetLabelValue())
     if inner is None:
         return None
     moved = moveBlock(inner, own, grid)
     return moved.cropped() if moved is not None else None
+
+
+def _blockOf(labels: np.ndarray, value: int) -> Block | None:
+    """Return the voxels with a value, cropped; empty slices, which most are, cost hardly anything."""
+    rows, columns = np.zeros(labels.shape[1], bool), np.zeros(labels.shape[2], bool)
+    planes = []
+    for index in np.flatnonzero(labels.reshape(len(labels), -1).max(axis=1)):
+        hit = labels[index] == value
+        inRow = hit.any(axis=1)
+        if inRow.any():
+            planes.append(int(index))
+            rows |= inRow
+            columns |= hit.any(axis=0)
+    if not planes:
+        return None
+    usedRows, usedColumns = np.flatnonzero(rows), np.flatnonzero(columns)
+    first = (planes[0], int(usedRows[0]), int(usedColumns[0]))
+    last = (planes[-1], int(usedRows[-1]), int(usedColumns[-1]))
+    place = tuple(slice(low, high + 1) for low, high in zip(first, last, strict=True))
+    return Block(labels[place] == value, first)
 
 
 def moveBlock(block: Block, source: Grid, target: Grid) -> Block | None:
@@ -211,7 +231,7 @@ def moveBlock(block: Block, source: Grid, target: Grid) -> Block | None:
     toSource = np.linalg.inv(source.toWorld) @ target.toWorld
     shift = _wholeShift(toSource, target.shape)
     if shift is not None:
-        first = tuple(start - move for start, move in zip(block.first, shift[::-1], strict=True))
+        first = tuple(int(start - move) for start, move in zip(block.first, shift[::-1], strict=True))
         return _clipped(Block(block.mask, first), target.shape)
     return _resliced(block, toSource, target.shape)
 

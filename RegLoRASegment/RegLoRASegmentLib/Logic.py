@@ -106,11 +106,14 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         mode = slicer.vtkMRMLSliceNode.DefaultJumpSlice
         slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *center, mode)
 
-    def adapt(self, volumeNode, segmentationNode, wait=False, segmentIds=None, **options) -> Run:
+    def adapt(
+        self, volumeNode, segmentationNode, wait=False, segmentIds=None, slices=None, **options
+    ) -> Run:
         """Adapt the base network to the painted slices and segment the volume.
 
         Args:
             segmentIds: the segments to use; None for all that are painted.
+            slices: what annotatedSlices() gave, if it is up to date; saves looking again.
             options: fields of reglora_core.job.AdaptJob: model, method, rank, budget (seconds),
                 steps, device, seed, from_adapter (a path: start from that adapter).
 
@@ -119,7 +122,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """
         folder = self._makeFolder()
         try:
-            plan = Plans.planAdapt(volumeNode, segmentationNode, folder, segmentIds, options)
+            plan = Plans.planAdapt(slices, volumeNode, segmentationNode, folder, segmentIds, options)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -84,7 +84,7 @@ def isWhole(paint: SegmentPaint) -> bool:
     """
     if paint.block is None or paint.applied is not None:
         return False
-    isLong = min(len(_used(paint.block, axis)) for axis in range(3)) >= _WHOLE_SLICES
+    isLong = min(paint.block.mask.shape) >= _WHOLE_SLICES
     return isLong and max(paint.lonely) < 0.25 * paint.total
 
 

@@ -17,12 +17,12 @@ from .Resources import checkResources, threadCount
 from .Run import Plan
 
 
-def planAdapt(volumeNode, segmentationNode, folder: Path, segmentIds, options: dict) -> Plan:
+def planAdapt(slices, volumeNode, segmentationNode, folder: Path, segmentIds, options: dict) -> Plan:
     """Return the plan of an adaptation; raise RegLoRAError if it cannot work."""
     SceneExport.checkVolume(volumeNode)
     SceneExport.checkSegmentation(segmentationNode)
     _checkRoom(volumeNode, folder)
-    slices = AnnotatedSlices(volumeNode, segmentationNode)
+    slices = slices.snapshot() if slices is not None else AnnotatedSlices(volumeNode, segmentationNode)
     used = [paint.segmentId for paint in SceneExport.checkPaint(slices, segmentIds)]
     options = {"threads": threadCount(), **options}
     job = SceneExport.adaptJob(folder, slices, used, **options)

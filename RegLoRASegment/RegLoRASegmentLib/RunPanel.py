@@ -53,7 +53,12 @@ class RunPanel:
         }
         if parameters.warmStart:
             options["from_adapter"] = self._widget.adapter.startAdapter()
-        self._attempt(lambda: self._logic.adapt(parameters.inputVolume, parameters.segmentation, **options))
+        self._attempt(lambda: self._adapt(options))
+
+    def _adapt(self, options: dict) -> None:
+        parameters = self._widget.parameters
+        slices = self._widget.annotate.current()
+        self._logic.adapt(parameters.inputVolume, parameters.segmentation, slices=slices, **options)
 
     def onCancel(self) -> None:
         self._logic.cancel()

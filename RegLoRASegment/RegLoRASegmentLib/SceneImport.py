@@ -22,7 +22,7 @@ from reglora_core.errors import InputError
 from .AnnotatedSlices import AnnotatedSlices
 from .Grid import BINARY_LABELMAP, Block, Grid, moveBlock, nodeToWorld, orientedImage, segmentBlock
 from .Paint import getTag, markApplied
-from .SegmentationFile import SegmentationFile, readSteps
+from .SegmentationFile import SegmentationFile, exchangeSegmentation, readSteps
 
 PREVIEW_ATTRIBUTE = "RegLoRASegment.Preview"
 CLOSED_SURFACE = "Closed surface"
@@ -64,6 +64,7 @@ def removeSegmentation(node) -> None:
     scene = node.GetScene()
     if scene is None:
         return
+    exchangeSegmentation(node, slicer.vtkSegmentation())
     displays = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
     for part in [*displays, node.GetStorageNode(), node]:
         if part is not None and part.GetScene() is scene:
@@ -134,6 +135,7 @@ class SceneImport:
         self._saveStateForUndo = saveStateForUndo or (lambda: None)
         self._grid = Grid.ofVolume(volumeNode)
         self._ownToWorld = nodeToWorld(segmentationNode)
+        self._places: frozenset = frozenset()
 
     def apply(self, resultNode, choices: dict[str, Mode]) -> list[str]:
         """Write the chosen organs; return the ids of the segments that hold them now.
@@ -152,8 +154,9 @@ class SceneImport:
                 hint = _("choose among {names}").format(names=", ".join(results))
                 raise InputError(problem, hint)
         target = self._targetGrid()
-        slices = AnnotatedSlices(self._volumeNode, self._segmentationNode)
-        yield
+        slices = AnnotatedSlices(self._volumeNode, self._segmentationNode, look=False)
+        yield from slices.updateSteps()
+        self._places = frozenset(slices.places())
         self._saveStateForUndo()
         yield
         written = []
@@ -188,7 +191,7 @@ class SceneImport:
 
     def _known(self, slices: AnnotatedSlices, segmentId: str):
         paint = next(paint for paint in slices.paints if paint.segmentId == segmentId)
-        return frozenset(slices.places()) - paint.notPainted
+        return self._places - paint.notPainted
 
     def _kept(self, slices: AnnotatedSlices, segmentId: str, target: Grid) -> Block | None:
         """Return the user's own voxels: all, unless a result was applied to the segment before."""

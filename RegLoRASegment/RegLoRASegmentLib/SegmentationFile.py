@@ -48,9 +48,8 @@ class SegmentationFile:
 
     def fill(self, node) -> None:
         """Put the segments into a node of ours; what it held before is removed."""
-        segmentation = node.GetSegmentation()
-        wasModifying = node.StartModify()
-        segmentation.RemoveAllSegments()
+        segmentation = slicer.vtkSegmentation()
+        segmentation.CopyConversionParameters(node.GetSegmentation())
         segmentation.SetSourceRepresentationName(BINARY_LABELMAP)
         images = [_labelmap(layer, self.toRas) for layer in self.layers]
         for number, stored in enumerate(self.segments, start=1):
@@ -62,7 +61,19 @@ class SegmentationFile:
             segment.SetLabelValue(stored.labelValue)
             segment.AddRepresentation(BINARY_LABELMAP, images[stored.layer])
             segmentation.AddSegment(segment, f"Segment_{number}")
-        node.EndModify(wasModifying)
+        exchangeSegmentation(node, segmentation)
+
+
+def exchangeSegmentation(node, segmentation) -> None:
+    """Give a node of ours other content.
+
+    A vtkSegmentation that goes away erases its segments from the layer that they share, one by one,
+    which takes seconds for a large volume; so their voxels are taken from it before.
+    """
+    before = node.GetSegmentation()
+    node.SetAndObserveSegmentation(segmentation)
+    for index in range(before.GetNumberOfSegments()):
+        before.GetNthSegment(index).RemoveAllRepresentations()
 
 
 def readSteps(path: Path) -> Generator[None, None, SegmentationFile]:

@@ -29,7 +29,17 @@ from reglora_core.errors import Cancelled
 
 Event = dict[str, Any]
 NAMES = frozenset(
-    "started progress ranks preview organ warning finished failed cancelled".split()
+    [
+        "started",
+        "progress",
+        "ranks",
+        "preview",
+        "organ",
+        "warning",
+        "finished",
+        "failed",
+        "cancelled",
+    ]
 )
 
 

@@ -95,3 +95,18 @@ def network_inputs(hounsfield: torch.Tensor) -> torch.Tensor:
     return torch.stack([soft, wide], dim=-4)
 
 
+class TinyFamily:
+    """`TinyUNet` as a base network."""
+
+    def stride(self, network: nn.Module) -> int:
+        assert isinstance(network, TinyUNet)
+        return network.stride
+
+    def widths(self, network: nn.Module) -> tuple[int, ...]:
+        assert isinstance(network, TinyUNet)
+        return network.feature_widths
+
+    def feature_maps(self, network: nn.Module, hounsfield: torch.Tensor) -> list[torch.Tensor]:
+        assert isinstance(network, TinyUNet)
+        inputs = network_inputs(hounsfield).contiguous(memory_format=torch.channels_last_3d)
+        return network.feature_maps(inputs)

@@ -109,9 +109,7 @@ def _read(path: Path) -> sitk.Image:
     return reader.Execute()
 
 
-def _read_case(
-    source: _Source, class_ids: dict[str, int], working_mm: float, share: float
-) -> Case:
+def _read_case(source: _Source, class_ids: dict[str, int], working_mm: float, share: float) -> Case:
     image = _read(source.image)
     array, spacing, orientation = canonical_array(image)
     grid = Grid.of(array.shape, spacing, working_mm)

@@ -109,12 +109,16 @@ class Learner(nn.Module):
             "classes": partial_loss(self.network.classifier(fine), labels, is_known),
             "levels": partial_loss(self.auxiliary(columns), labels[few], is_known),
             "episode": self._episode_loss(
-                maps, columns[768:], indices[half : half + 1536], labels[half : half + 1536],
-                crop, generator,
+                maps,
+                columns[768:],
+                indices[half : half + 1536],
+                labels[half : half + 1536],
+                crop,
+                generator,
             ),
         }
 
-    def _episode_loss(  # noqa: PLR0913
+    def _episode_loss(
         self,
         maps: list[torch.Tensor],
         columns: torch.Tensor,
@@ -204,9 +208,7 @@ def batches(
     for step in range(first_step, config.steps):
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         chosen = torch.multinomial(shares, config.batch, replacement=True, generator=generator)
-        crops = [
-            draw_crop(cases[int(index)], crop_config, mirrored, generator) for index in chosen
-        ]
+        crops = [draw_crop(cases[int(index)], crop_config, mirrored, generator) for index in chosen]
         yield crops, generator
 
 

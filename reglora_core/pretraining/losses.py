@@ -7,9 +7,7 @@ import torch.nn.functional as F  # noqa: TID253
 from torch import nn  # noqa: TID253
 
 
-def sample_voxels(
-    labels: torch.Tensor, count: int, generator: torch.Generator
-) -> torch.Tensor:
+def sample_voxels(labels: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
     """Return indices (count, 3) of voxels: half of them uniform, half with rare classes favoured.
 
     Args:
@@ -87,7 +85,7 @@ class EpisodeLoss(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(2.3))
         self.log_nearness = nn.Parameter(torch.tensor(-1.0))
 
-    def forward(  # noqa: PLR0913
+    def forward(
         self,
         queries: torch.Tensor,
         supports: torch.Tensor,

@@ -1,0 +1,415 @@
+"""Adapt a base network to painted slices: the work behind `reglora adapt`."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np  # noqa: TID253
+import torch  # noqa: TID253
+
+from reglora_core import __version__, lora
+from reglora_core.adapter import Adapter, load_adapter, save_adapter
+from reglora_core.annotation import annotation_of, native_slice
+from reglora_core.errors import Cancelled, InputError
+from reglora_core.events import Report, ignore
+from reglora_core.fit import (
+    ExpertScores,
+    Fitted,
+    Task,
+    fit_heads,
+    mean_dice,
+    probabilities,
+    refine,
+)
+from reglora_core.grids import AXIS_NAMES
+from reglora_core.head import Groups, HeadConfig
+from reglora_core.job import AdaptJob
+from reglora_core.memory import with_enough_memory
+from reglora_core.models.base import BaseModel, choose_device
+from reglora_core.models.loading import load_model
+from reglora_core.organs import Organ
+from reglora_core.output import output_folder, write_json
+from reglora_core.refine import RefineConfig
+from reglora_core.result import label_map_of, painted_over
+from reglora_core.samples import Painting
+from reglora_core.scan import prepare_scan
+from reglora_core.volumes import LabelMap, read_image, read_labels, write_segmentation
+
+T = TypeVar("T")
+DEFAULT_STEPS = 60
+WRITING_SECONDS = 8.0  # of the budget, kept for predicting and writing after the last step
+
+
+@dataclass(frozen=True)
+class OrganResult:
+    """One organ of a result; `held_out_dice` is a lower bound, None where it is unknown."""
+
+    name: str
+    value: int
+    held_out_dice: float | None
+    voxels: int
+    ml: float
+    color: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class AdaptResult:
+    """What a run has written.
+
+    Attributes:
+        adapter: the adapter file.
+        segmentations: one file per image.
+        organs: their results, voxels and volumes over all images.
+        report: the report file.
+        is_adapted: whether the low-rank update is in use.
+    """
+
+    adapter: Path
+    segmentations: tuple[Path, ...]
+    organs: tuple[OrganResult, ...]
+    report: Path
+    is_adapted: bool
+
+    @property
+    def files(self) -> dict[str, str | list[str]]:
+        return {
+            "adapter": str(self.adapter),
+            "segmentations": [str(path) for path in self.segmentations],
+            "report": str(self.report),
+        }
+
+
+class _OutOfTime(Exception):
+    """The budget is spent; raised between two steps."""
+
+
+def adapt(job: AdaptJob, report: Report = ignore) -> AdaptResult:
+    """Fit the painted organs, segment the painted images, write both.
+
+    What is best so far is on disk from the first preview on: a run that is cancelled, killed or
+    out of time leaves an adapter and segmentations that work.
+
+    Raises:
+        InputError: an input cannot be used; its text says which and why.
+        OutputError: the output folder cannot be written.
+        ResourceError: memory does not suffice even for the smallest windows.
+        Cancelled: the report asked to stop.
+    """
+    start = time.monotonic()
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    with output_folder(job.out):
+        model = load_model(job.model, choose_device(job.device))
+        task, label_maps = read_task(job, model, report)
+        run = _Run(job, model, task, label_maps, report, start)
+        return run.all()
+
+
+def read_task(job: AdaptJob, model: BaseModel, report: Report) -> tuple[Task, list[LabelMap]]:
+    """Read images and labels; organs of the same name are the same organ in all of them."""
+    scans, label_maps = [], []
+    for path, label_path in zip(job.images, job.labels, strict=True):
+        image = read_image(path)
+        labels = read_labels(label_path, image, job.names or None, job.ignore_label)
+        if len(labels.layers) > 1 and not labels.has_overlap:
+            labels = labels.with_layers_merged()
+        scans.append(prepare_scan(path, image, model.entry.spacing_mm))
+        label_maps.append(labels)
+        report("progress", stage="read", step=len(scans), steps=len(job.images))
+    organs = _all_organs(label_maps)
+    names = [organ.name for organ in organs]
+    paintings = []
+    for number, (scan, labels) in enumerate(zip(scans, label_maps, strict=True)):
+        annotation = annotation_of(
+            labels, scan.orientation, job.annotated_for(number), job.not_painted_for(number)
+        )
+        organ_of = tuple(names.index(organ.name) for organ in labels.organs)
+        paintings.append(Painting(scan, annotation, organ_of))
+    groups = _groups(label_maps, names)
+    given = tuple(
+        _given(job.expert_for(number), paintings[number], organs, groups)
+        for number in range(len(paintings))
+    )
+    _warn_of_little_paint(paintings, organs, report)
+    return Task(organs, groups, tuple(paintings), given), label_maps
+
+
+def _all_organs(label_maps: list[LabelMap]) -> tuple[Organ, ...]:
+    """Return the organs of all label maps, told apart by name; values stay unique."""
+    organs: dict[str, Organ] = {}
+    for labels in label_maps:
+        for organ in labels.organs:
+            if organ.name in organs:
+                continue
+            taken = {known.value for known in organs.values()}
+            value = organ.value
+            if value in taken:
+                value = next(v for v in range(1, 65536) if v not in taken)
+            organs[organ.name] = replace(organ, value=value)
+    return tuple(sorted(organs.values(), key=lambda organ: organ.value))
+
+
+def _groups(label_maps: list[LabelMap], names: list[str]) -> Groups:
+    """Put organs into one group, or into one per layer where organs overlap."""
+    if not any(labels.has_overlap for labels in label_maps):
+        return (tuple(range(len(names))),)
+    if len(label_maps) > 1:
+        # layers of several files need not agree: every organ stands for itself
+        return tuple((index,) for index in range(len(names)))
+    labels = label_maps[0]
+    layers = sorted(set(labels.layer_of))
+    return tuple(
+        tuple(
+            names.index(organ.name)
+            for organ, own in zip(labels.organs, labels.layer_of, strict=True)
+            if own == layer
+        )
+        for layer in layers
+    )
+
+
+def _given(
+    path: Path | None, painting: Painting, organs: tuple[Organ, ...], groups: Groups
+) -> torch.Tensor | None:
+    """Read a propagation result that came with the job, as group labels on the working grid."""
+    if path is None:
+        return None
+    if len(groups) > 1:
+        message = f"{path.name}: a propagation result cannot hold organs that overlap"
+        raise InputError(message, "leave it out for overlapping organs")
+    scan = painting.scan
+    labels = read_labels(path, scan.image)
+    table = {organ.name: number + 1 for number, organ in enumerate(organs)}
+    by_value = {organ.value: number + 1 for number, organ in enumerate(organs)}
+    native = np.zeros(labels.shape, dtype=np.int64)
+    for index, organ in enumerate(labels.organs):
+        native[labels.mask(index)] = table.get(organ.name, by_value.get(organ.value, 0))
+    canonical = np.ascontiguousarray(scan.orientation.canonical(native))
+    return scan.grid.nearest_to_working(torch.from_numpy(canonical))
+
+
+def _warn_of_little_paint(
+    paintings: list[Painting], organs: tuple[Organ, ...], report: Report
+) -> None:
+    counts = dict.fromkeys((organ.name for organ in organs), 0)
+    for painting in paintings:
+        for own, organ in enumerate(painting.annotation.organs):
+            counts[organ.name] += len(painting.annotation.slices_of(own))
+    for name, count in counts.items():
+        if count == 1:
+            report(
+                "warning",
+                message=f"{name} is painted on one slice only; paint it on a second one to "
+                "give it a shape between them",
+            )
+
+
+class _Run:
+    """One adaptation, from the read task to the written files."""
+
+    def __init__(
+        self,
+        job: AdaptJob,
+        model: BaseModel,
+        task: Task,
+        label_maps: list[LabelMap],
+        report: Report,
+        start: float,
+    ) -> None:
+        self.job, self.model, self.task = job, model, task
+        self.label_maps, self.start = label_maps, start
+        self.generator = torch.Generator().manual_seed(job.seed)
+        self.outer_report = report
+        self.losses: list[tuple[float, float]] = []
+
+    def report(self, event: str, /, **fields: object) -> None:
+        """Pass an event on, with the time left; stop where the budget is spent."""
+        elapsed = time.monotonic() - self.start
+        left = self.job.budget - WRITING_SECONDS - elapsed
+        if event == "progress":
+            step, steps = fields.get("step"), fields.get("steps")
+            if fields.get("stage") == "refine" and isinstance(step, int) and isinstance(steps, int):
+                fields["seconds_left"] = round(max(0.0, self._seconds_left(step, steps, left)), 1)
+                if left < 0 and self.job.steps is None:
+                    raise _OutOfTime
+        self.outer_report(event, **fields)
+
+    def _seconds_left(self, step: int, steps: int, left: float) -> float:
+        if not self.losses or step <= 1:
+            self.losses.append((time.monotonic(), step))
+            return left
+        since, first = self.losses[0]
+        pace = (time.monotonic() - since) / max(step - first, 1)
+        return min(left, pace * (steps - step)) + WRITING_SECONDS
+
+    def all(self) -> AdaptResult:
+        first, experts = self._with_enough_memory(self._first)
+        result = self._write(first, is_final=False)
+        if self.job.from_adapter is not None or self.job.method != "head":
+            try:
+                refined = self._with_enough_memory(lambda: self._refined(first, experts))
+                result = self._write(refined, is_final=True)
+            except _OutOfTime:
+                lora.remove_adapters(self.model.network)
+                first.remarks.append(
+                    f"the budget of {self.job.budget:g} s was spent before the low-rank update "
+                    "was done; the result is the first one"
+                )
+                result = self._write(first, is_final=True)
+            except Cancelled:
+                self._say_organs(first, result)
+                raise
+        else:
+            result = self._write(first, is_final=True)
+        return result
+
+    def _with_enough_memory(self, work: Callable[[], T]) -> T:
+        """Do the work on this run's model, with smaller windows where memory runs out."""
+
+        def on(model: BaseModel) -> T:
+            if model is not self.model:
+                lora.remove_adapters(model.network)
+                self.model = model
+            return work()
+
+        return with_enough_memory(on, self.model, self.outer_report)[0]
+
+    def _first(self) -> tuple[Fitted, ExpertScores]:
+        heads = fit_heads(self.model, self.task, self.task.paintings, self.generator, self.report)
+        experts = ExpertScores(self.task, self.task.paintings)
+        own = probabilities(self.model, heads, self.task.paintings)
+        return Fitted(heads, experts.fused(own, self.task.groups)), experts
+
+    def _refined(self, first: Fitted, experts: ExpertScores) -> Fitted:
+        if self.job.from_adapter is not None:
+            self._warm_start(self.job.from_adapter)
+        steps = DEFAULT_STEPS if self.job.steps is None else self.job.steps
+        method = "arena+" if self.job.method == "head" else self.job.method
+        config = RefineConfig(
+            lora.LowRankConfig(method=method, rank=self.job.rank),  # type: ignore[arg-type]
+            steps=steps,
+        )
+        return refine(self.model, self.task, first, experts, config, self.generator, self.report)
+
+    def _warm_start(self, path: Path) -> None:
+        """Begin with an earlier adapter's update; the heads are fitted anew to the paint."""
+        load_adapter(path).attach_to(self.model)
+
+    def _write(self, fitted: Fitted, is_final: bool) -> AdaptResult:
+        """Write adapter, segmentations and report; tell of them."""
+        out = self.job.out
+        paths, maps = [], []
+        for number, scores in enumerate(fitted.scores):
+            painting = self.task.paintings[number]
+            label_map = label_map_of(scores, self.task.organs, self.task.groups, painting.scan)
+            label_map = painted_over(label_map, self.label_maps[number], painting)
+            path = out / f"segmentation_{number + 1}.seg.nrrd"
+            write_segmentation(path, label_map, painting.scan.image)
+            paths.append(path)
+            maps.append(label_map)
+        adapter = out / "adapter.safetensors"
+        save_adapter(self._adapter(fitted), adapter)
+        organs = _organ_results(self.task, fitted, maps)
+        result = AdaptResult(adapter, tuple(paths), organs, out / "report.json", fitted.is_adapted)
+        write_json(result.report, self._report_entries(result, fitted, is_final))
+        if is_final:
+            for remark in fitted.remarks:
+                self.outer_report("warning", message=remark)
+            self._say_organs(fitted, result)
+        else:
+            for path in paths:
+                self.outer_report("preview", file=str(path))
+        return result
+
+    def _say_organs(self, fitted: Fitted, result: AdaptResult) -> None:
+        del fitted
+        for organ in result.organs:
+            self.outer_report(
+                "organ",
+                name=organ.name,
+                held_out_dice=organ.held_out_dice,
+                ml=organ.ml,
+                voxels=organ.voxels,
+            )
+
+    def _adapter(self, fitted: Fitted) -> Adapter:
+        network, entry = self.model.network, self.model.entry
+        is_adapted = fitted.is_adapted
+        return Adapter(
+            base=entry.name,
+            base_sha256=self.model.sha256,
+            organs=self.task.organs,
+            groups=self.task.groups,
+            modality=self.task.paintings[0].scan.modality,
+            spacing_mm=entry.spacing_mm,
+            method=self.job.method if is_adapted else "head",
+            hidden=HeadConfig().hidden,
+            ranks=lora.effective_ranks(network) if is_adapted else {},
+            held_out_dice=fitted.held_out,
+            provenance={
+                "version": __version__,
+                "seed": self.job.seed,
+                "images": len(self.task.paintings),
+                "annotated_slices": [len(p.annotation.slices) for p in self.task.paintings],
+                "made": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+            },
+            update=lora.adapter_state(network) if is_adapted else {},
+            heads=tuple(head.state_dict() for head in fitted.heads),
+        )
+
+    def _report_entries(
+        self, result: AdaptResult, fitted: Fitted, is_final: bool
+    ) -> dict[str, object]:
+        return {
+            "format": 1,
+            "is_final": is_final,
+            "seconds": round(time.monotonic() - self.start, 1),
+            "base": self.model.entry.name,
+            "base_sha256": self.model.sha256,
+            "method": self.job.method,
+            "is_adapted": fitted.is_adapted,
+            "initial_rank": self.job.rank,
+            "ranks": lora.effective_ranks(self.model.network) if fitted.is_adapted else {},
+            "organs": [vars(organ) for organ in result.organs],
+            "mean_held_out_dice": mean_dice(fitted.held_out) if fitted.held_out else None,
+            "annotated": [_described(p) for p in self.task.paintings],
+            "remarks": fitted.remarks,
+            "images": [str(path) for path in self.job.images],
+            "seed": self.job.seed,
+            "versions": {
+                "reglora": __version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+        }
+
+
+def _described(painting: Painting) -> dict[str, object]:
+    own = painting.annotation
+    slices = [native_slice(own, painting.scan.orientation, k) for k in own.slices]
+    return {"axis": AXIS_NAMES[own.axis], "slices": sorted(slices)}
+
+
+def _organ_results(task: Task, fitted: Fitted, maps: list[LabelMap]) -> tuple[OrganResult, ...]:
+    results = []
+    for organ in task.organs:
+        voxels, ml = 0, 0.0
+        for painting, labels in zip(task.paintings, maps, strict=True):
+            own = next(k for k, known in enumerate(labels.organs) if known.name == organ.name)
+            count = int(labels.mask(own).sum())
+            voxels += count
+            ml += count * float(np.prod(painting.scan.image.GetSpacing())) / 1000
+        held_out = fitted.held_out.get(organ.name)
+        results.append(
+            OrganResult(organ.name, organ.value, held_out, voxels, round(ml, 2), organ.color)
+        )
+    return tuple(results)
+
+
+__all__ = ["AdaptResult", "OrganResult", "adapt", "read_task"]

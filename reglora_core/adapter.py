@@ -1,0 +1,179 @@
+"""Adapter files: what was learned on a few slices, in a few hundred kilobytes.
+
+A safetensors file (no pickle; reading one never executes code) with half-precision tensors
+
+    update/<layer>.down, .gate, .up     the surviving columns of A, g and B
+    head/<number>/<parameter>           the heads
+
+and, in its metadata under ``reglora``, a JSON description: format version, base network and the
+sha256 of its weights, organs, groups, preprocessing, method, ranks, held-out Dice, provenance.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch  # noqa: TID253
+from safetensors import SafetensorError, safe_open  # noqa: TID253
+from safetensors.torch import save  # noqa: TID253
+
+from reglora_core.errors import AdapterError
+from reglora_core.head import Groups, Head, HeadConfig
+from reglora_core.lora import load_adapter_state
+from reglora_core.models.base import BaseModel
+from reglora_core.organs import Organ
+from reglora_core.writing import write_atomically
+
+FORMAT = 1
+UPDATE, HEAD = "update/", "head/"
+STATISTICS = ("mean", "deviation")  # kept in single precision
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What an adapter file holds.
+
+    Attributes:
+        base: name of the base network.
+        base_sha256: of the base network's weights.
+        organs: in the order of the heads' outputs.
+        groups: organ indices that exclude each other.
+        modality: of the scans it was fitted on.
+        spacing_mm: of the working grid.
+        method: by which the update was found.
+        hidden: width of the heads.
+        ranks: surviving rank per layer.
+        held_out_dice: per organ name; None where it could not be estimated.
+        provenance: version, seed, and the like.
+        update: compact A, g and B per layer.
+        heads: state dicts of the heads.
+    """
+
+    base: str
+    base_sha256: str
+    organs: tuple[Organ, ...]
+    groups: Groups
+    modality: str
+    spacing_mm: float
+    method: str
+    hidden: int
+    ranks: dict[str, int] = field(default_factory=dict)
+    held_out_dice: dict[str, float | None] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    update: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    heads: tuple[Mapping[str, torch.Tensor], ...] = ()
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything but the tensors, as JSON has it."""
+        skipped = ("update", "heads")
+        entries = {key: value for key, value in vars(self).items() if key not in skipped}
+        entries["organs"] = [asdict(organ) for organ in self.organs]
+        entries["groups"] = [list(group) for group in self.groups]
+        return {"format": FORMAT, **entries}
+
+    def build_heads(self, model: BaseModel) -> list[Head]:
+        """Return the heads, for a base network that `attach_to` has accepted."""
+        heads = []
+        for state in self.heads:
+            head = Head(model.widths, self.groups, HeadConfig(hidden=self.hidden))
+            head.load_state_dict({key: value.float() for key, value in state.items()})
+            heads.append(head.to(model.device).eval())
+        return heads
+
+    def attach_to(self, model: BaseModel) -> None:
+        """Add the update to its base network.
+
+        Raises:
+            AdapterError: it belongs to another base network.
+        """
+        if model.sha256 != self.base_sha256:
+            message = (
+                f"the adapter was made for base network {self.base!r} with weights "
+                f"{self.base_sha256[:12]}, this is {model.entry.name!r} with {model.sha256[:12]}"
+            )
+            raise AdapterError(message, "use the base network it was made for, or adapt again")
+        load_adapter_state(model.network, {k: v.float() for k, v in self.update.items()})
+
+
+def save_adapter(adapter: Adapter, path: Path) -> None:
+    """Write an adapter file, beside its place and then moved there.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    tensors = {UPDATE + key: value.half() for key, value in adapter.update.items()}
+    for number, state in enumerate(adapter.heads):
+        for key, value in state.items():
+            is_statistic = key in STATISTICS
+            tensors[f"{HEAD}{number}/{key}"] = value.float() if is_statistic else value.half()
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    metadata = {"reglora": json.dumps(adapter.describe(), ensure_ascii=True)}
+    content = save(tensors, metadata=metadata)
+    write_atomically(path, lambda place: _write_bytes(place, content))
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def load_adapter(path: Path) -> Adapter:
+    """Read an adapter file.
+
+    Raises:
+        AdapterError: missing, truncated, no adapter (a pickle, say), or of a newer format.
+    """
+    if not path.is_file():
+        message = f"{path}: no such adapter file"
+        raise AdapterError(message)
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        message = f"{path.name}: not a complete adapter file ({error})"
+        hint = "an adapter is a .safetensors file written by `reglora adapt`; copy it again"
+        raise AdapterError(message, hint) from error
+    return _from_parts(path, metadata, tensors)
+
+
+def _from_parts(
+    path: Path, metadata: Mapping[str, str], tensors: Mapping[str, torch.Tensor]
+) -> Adapter:
+    try:
+        entries = json.loads(metadata["reglora"])
+        file_format = int(entries.pop("format"))
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        message = f"{path.name}: a safetensors file, but not an adapter"
+        raise AdapterError(message, "choose a file written by `reglora adapt`") from error
+    if file_format > FORMAT:
+        message = f"{path.name}: adapter format {file_format}; this version reads up to {FORMAT}"
+        raise AdapterError(message, "update RegLoRASegment")
+    try:
+        organs = tuple(
+            Organ(entry["value"], entry["name"], tuple(entry["color"]), entry["terminology"])
+            for entry in entries.pop("organs")
+        )
+        groups = tuple(tuple(group) for group in entries.pop("groups"))
+        return Adapter(
+            **entries,
+            organs=organs,
+            groups=groups,
+            update={k.removeprefix(UPDATE): v for k, v in tensors.items() if k.startswith(UPDATE)},
+            heads=_heads(tensors),
+        )
+    except (KeyError, TypeError) as error:
+        message = f"{path.name}: its description is incomplete ({error})"
+        raise AdapterError(message, "write it again with `reglora adapt`") from error
+
+
+def _heads(tensors: Mapping[str, torch.Tensor]) -> tuple[Mapping[str, torch.Tensor], ...]:
+    heads: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith(HEAD):
+            number, _, name = key.removeprefix(HEAD).partition("/")
+            heads.setdefault(int(number), {})[name] = value
+    return tuple(heads[number] for number in sorted(heads))

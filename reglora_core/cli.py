@@ -1,0 +1,333 @@
+"""The command line: arguments become a job, errors become exit codes.
+
+0 done, 2 bad input or usage, 3 cancelled (what was finished is kept), 1 a defect of ours.
+Heavy libraries are imported only when there is work for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reglora_core import __version__
+from reglora_core.errors import RegLoRAError
+from reglora_core.events import JsonLines, Reporter
+from reglora_core.job import DEVICES, METHODS, AdaptJob, Job, PredictJob, read_job
+from reglora_core.models import registry
+from reglora_core.progress import ProgressBar
+
+NOT_A_DEVICE = "Research use only: not a medical device."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.work(options)
+    except RegLoRAError as error:
+        sys.stderr.write(f"reglora: {error}\n")
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="reglora",
+        description="Segment organs from a few painted slices with adaptive-rank LoRA.",
+        epilog=NOT_A_DEVICE,
+    )
+    parser.add_argument("--version", action="version", version=f"reglora {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_adapt(commands)
+    _add_predict(commands)
+    _add_evaluate(commands)
+    _add_models(commands)
+    _add_run(commands)
+    _add_demo(commands)
+    _add_pretrain(commands)
+    return parser
+
+
+def _add_adapt(commands: Any) -> None:
+    parser = commands.add_parser("adapt", help="adapt a base network to painted slices")
+    parser.set_defaults(work=_adapt)
+    parser.add_argument(
+        "--image",
+        action="append",
+        required=True,
+        type=Path,
+        metavar="I",
+        help="image file or DICOM folder; repeat for several",
+    )
+    parser.add_argument(
+        "--labels",
+        action="append",
+        required=True,
+        type=Path,
+        metavar="L",
+        help="label file of the image in the same place",
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="output folder")
+    parser.add_argument(
+        "--model",
+        default="reglora-tiny",
+        metavar="NAME|FILE",
+        help="base network (see reglora models list)",
+    )
+    parser.add_argument("--method", default="arena+", choices=METHODS)
+    parser.add_argument("--rank", default=8, type=int, help="initial rank (default 8)")
+    parser.add_argument(
+        "--annotated",
+        action="append",
+        metavar="auto|all|axial:12,40,77",
+        help="which slices are fully annotated (default auto); once, or once per image",
+    )
+    parser.add_argument("--ignore-label", type=int, metavar="N", help="value of unlabelled voxels")
+    parser.add_argument("--names", metavar="1=liver,2=spleen|FILE.json", help="organ names")
+    parser.add_argument("--from-adapter", type=Path, metavar="A", help="start from this adapter")
+    limit = parser.add_mutually_exclusive_group()
+    limit.add_argument(
+        "--budget",
+        default=60.0,
+        type=float,
+        metavar="SECONDS",
+        help="stop adapting in time for this (default 60)",
+    )
+    limit.add_argument(
+        "--steps", type=int, metavar="N", help="a number of adaptation steps instead"
+    )
+    _add_device(parser)
+    parser.add_argument("--seed", default=0, type=int)
+
+
+def _add_predict(commands: Any) -> None:
+    parser = commands.add_parser("predict", help="segment an image by an adapter")
+    parser.set_defaults(work=_predict)
+    parser.add_argument("--adapter", required=True, type=Path, metavar="A")
+    parser.add_argument("--image", required=True, type=Path, metavar="I")
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="ends in .seg.nrrd, .nii.gz or .nrrd",
+    )
+    parser.add_argument(
+        "--model",
+        default="",
+        metavar="FILE",
+        help="base weights, if the adapter's base was given as a file",
+    )
+    _add_device(parser)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", metavar="|".join(DEVICES))
+    parser.add_argument("--threads", type=int, metavar="N", help="processor cores to use")
+    parser.add_argument("--events", action="store_true", help="print JSON events on stdout")
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = commands.add_parser("evaluate", help="compare a segmentation with a reference")
+    parser.set_defaults(work=_evaluate)
+    parser.add_argument("--prediction", required=True, type=Path, metavar="P")
+    parser.add_argument("--reference", required=True, type=Path, metavar="R")
+    parser.add_argument(
+        "--slices-not-in",
+        type=Path,
+        metavar="L",
+        help="leave out the slices that this label file paints",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _add_models(commands: Any) -> None:
+    parser = commands.add_parser("models", help="list, show, fetch or import base networks")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    actions.add_parser("list", help="all base networks").set_defaults(work=_models_list)
+    show = actions.add_parser("show", help="what is known of one")
+    show.add_argument("name")
+    show.set_defaults(work=_models_show)
+    fetch = actions.add_parser("fetch", help="get one's weights")
+    fetch.add_argument("name")
+    fetch.set_defaults(work=_models_fetch)
+    take = actions.add_parser("import", help="take one's weights from a file")
+    take.add_argument("name")
+    take.add_argument("file", type=Path)
+    take.set_defaults(work=_models_import)
+
+
+def _add_run(commands: Any) -> None:
+    parser = commands.add_parser("run", help="run a job file; JSON events on stdout")
+    parser.set_defaults(work=_run)
+    parser.add_argument("job", type=Path, metavar="JOB.json")
+
+
+def _add_demo(commands: Any) -> None:
+    parser = commands.add_parser("demo", help="five painted slices of a real CT, start to end")
+    parser.set_defaults(work=_demo)
+    parser.add_argument("--out", default=Path("demo"), type=Path, metavar="DIR")
+    parser.add_argument(
+        "--data",
+        default=Path(".cache/sample"),
+        type=Path,
+        metavar="DIR",
+        help="where the sample CT lies (make demo fetches it)",
+    )
+    parser.add_argument("--slices", default=5, type=int, help="number of painted slices")
+    parser.add_argument(
+        "--anchors",
+        type=Path,
+        metavar="SCRIPT",
+        help="script that runs Slicer's own tools on the same slices",
+    )
+
+
+def _add_pretrain(commands: Any) -> None:
+    parser = commands.add_parser("pretrain", help="pre-train the embedded base network")
+    parser.set_defaults(work=_pretrain)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="the data folder")
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="checkpoint (resumed from), losses, weights",
+    )
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, metavar="N")
+
+
+def _adapt(options: argparse.Namespace) -> int:
+    from reglora_core.organs import parse_names
+
+    job = AdaptJob(
+        images=tuple(options.image),
+        labels=tuple(options.labels),
+        out=options.out,
+        model=options.model,
+        method=options.method,
+        rank=options.rank,
+        annotated=tuple(options.annotated or ["auto"]),
+        ignore_label=options.ignore_label,
+        names=parse_names(options.names) if options.names else {},
+        from_adapter=options.from_adapter,
+        budget=options.budget,
+        steps=options.steps,
+        device=options.device,
+        threads=options.threads,
+        seed=options.seed,
+    )
+    return _with_progress(job, options.events)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    job = PredictJob(
+        options.adapter, options.image, options.out, options.model, options.device, options.threads
+    )
+    return _with_progress(job, options.events)
+
+
+def _with_progress(job: Job, has_events: bool) -> int:
+    """Run a job with a progress bar on stderr, or with events on stdout."""
+    from reglora_core.run import run_job
+    from reglora_core.tables import result_table
+
+    bar = ProgressBar(sys.stderr)
+    sinks: list[Any] = [JsonLines(sys.stdout)] if has_events else [bar]
+    code, result = run_job(job, sinks, _cancel_on_interrupt)
+    if has_events:
+        return code
+    bar.close()
+    if result is not None:
+        sys.stdout.write(result_table(result))
+    return code
+
+
+def _cancel_on_interrupt(reporter: Reporter) -> None:
+    """Let Ctrl-C stop at the next safe point, and a second one at once."""
+
+    def stop(number: int, frame: object) -> None:
+        del number, frame
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        reporter.cancel()
+
+    signal.signal(signal.SIGINT, stop)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from reglora_core.evaluate import evaluate
+
+    evaluation = evaluate(options.prediction, options.reference, options.slices_not_in)
+    if options.json:
+        sys.stdout.write(json.dumps(evaluation.to_dict(), indent=1) + "\n")
+    else:
+        sys.stdout.write(evaluation.to_table() + "\n")
+    return 0
+
+
+def _models_list(options: argparse.Namespace) -> int:
+    del options
+    for name in registry.model_names():
+        entry = registry.model_entry(name)
+        sys.stdout.write(f"{name:14} {entry.parameters:>7}  {entry.description}\n")
+    return 0
+
+
+def _models_show(options: argparse.Namespace) -> int:
+    entry = registry.model_entry(options.name)
+    for key, value in vars(entry).items():
+        if value:
+            sys.stdout.write(f"{key:16} {value}\n")
+    try:
+        place = str(registry.weights_file(entry))
+    except RegLoRAError as error:
+        place = str(error)
+    sys.stdout.write(f"{'file':16} {place}\n")
+    return 0
+
+
+def _models_fetch(options: argparse.Namespace) -> int:
+    entry = registry.model_entry(options.name)
+    sys.stdout.write(f"{registry.weights_file(entry)}\n")
+    return 0
+
+
+def _models_import(options: argparse.Namespace) -> int:
+    from reglora_core.models.loading import import_model
+
+    sys.stdout.write(f"{import_model(options.name, options.file)}\n")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from reglora_core.run import run_as_worker
+
+    return run_as_worker(read_job(options.job), sys.stdin, sys.stdout)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from reglora_core.demo import run_demo
+
+    return run_demo(options.data, options.out, options.slices, options.anchors)
+
+
+def _pretrain(options: argparse.Namespace) -> int:
+    from reglora_core.pretraining.command import run_pretraining
+
+    bar = ProgressBar(sys.stderr)
+    run_pretraining(
+        options.config, options.data, options.out, options.device, options.threads, Reporter(bar)
+    )
+    bar.close()
+    return 0

@@ -1,0 +1,125 @@
+"""Multi-scale features of a base network: at points, and window by window.
+
+A scan is cut into windows of at most the network's patch; one window covers it where memory
+allows. Features are interpolated from every level of the decoder only where they are needed, so
+that a volume of hundreds of channels is never stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch  # noqa: TID253
+import torch.nn.functional as F  # noqa: TID253
+from monai.data.utils import dense_patch_slices  # noqa: TID253
+
+from reglora_core.intensity import AIR_HU
+from reglora_core.models.base import BaseModel
+from reglora_core.scan import Box
+
+OVERLAP = 0.25
+AIR_ONLY_HU = -700.0  # a window without anything denser holds no body
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a volume, and the volume padded to whole windows.
+
+    Attributes:
+        box: in voxels of the padded volume.
+        hounsfield: (D, H, W) of the window.
+    """
+
+    box: Box
+    hounsfield: torch.Tensor
+
+
+def patch_shape(shape: torch.Size, patch: tuple[int, int, int], stride: int) -> tuple[int, ...]:
+    """Return the window's shape: the volume's, rounded up to `stride`, or the patch if smaller."""
+    rounded = [-(-size // stride) * stride for size in shape]
+    return tuple(min(size, limit) for size, limit in zip(rounded, patch, strict=True))
+
+
+def windows(hounsfield: torch.Tensor, patch: tuple[int, int, int], stride: int) -> list[Window]:
+    """Cut a volume (D, H, W) into overlapping windows; its far ends are padded by air."""
+    shape = patch_shape(hounsfield.shape, patch, stride)
+    missing = [max(0, size - have) for size, have in zip(shape, hounsfield.shape, strict=True)]
+    padding = [amount for size in reversed(missing) for amount in (0, size)]
+    padded = F.pad(hounsfield, padding, value=AIR_HU)
+    step = [max(1, int(size * (1 - OVERLAP))) for size in shape]
+    boxes = dense_patch_slices(padded.shape, shape, step)
+    return [Window(tuple(box), padded[tuple(box)]) for box in boxes]
+
+
+def sample_maps(maps: list[torch.Tensor], points: torch.Tensor) -> torch.Tensor:
+    """Interpolate feature maps at relative positions.
+
+    Shape: maps per level (1, channels, D', H', W'); points (n, 3), z, y, x in [0, 1]
+    -> (n, sum of channels), coarse levels first.
+    """
+    grid = (points * 2 - 1).flip(-1)[None, :, None, None].to(maps[0].device)
+    columns = [
+        F.grid_sample(level.float(), grid, align_corners=False, padding_mode="border")
+        for level in maps
+    ]
+    return torch.cat([column[0, :, :, 0, 0].T for column in columns], dim=1)
+
+
+def features_at(model: BaseModel, hounsfield: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Return the features at positions of a volume.
+
+    Each point is taken from the window in which it lies deepest.
+
+    Args:
+        model: the base network, adapted or not.
+        hounsfield: (D, H, W).
+        points: (n, 3) in voxels, fractions allowed, voxel i covering [i, i + 1).
+
+    Returns:
+        Float features (n, channels) on the CPU.
+    """
+    parts = windows(hounsfield, model.patch, model.stride)
+    depth = torch.stack([_depth(window, points) for window in parts])
+    owner = depth.argmax(dim=0)
+    features = torch.empty(len(points), sum(model.widths))
+    for index, window in enumerate(parts):
+        own = owner == index
+        if not bool(own.any()):
+            continue
+        low, size = _corner_and_size(window)
+        with torch.no_grad():
+            maps = model.feature_maps(window.hounsfield[None].to(model.device))
+            features[own] = sample_maps(maps, (points[own] - low) / size).cpu()
+    return features
+
+
+def inner_weight(shape: torch.Size) -> torch.Tensor:
+    """Return Gaussian weights (D, H, W) that favour a window's middle, as MONAI's sliding window."""
+    from monai.data.utils import compute_importance_map
+
+    weights: torch.Tensor = compute_importance_map(tuple(shape), mode="gaussian")
+    return weights.clamp_min(1e-3)
+
+
+def each_window(
+    model: BaseModel, hounsfield: torch.Tensor
+) -> Iterator[tuple[Box, list[torch.Tensor] | None]]:
+    """Yield each window's box and its feature maps, or None where it holds nothing but air."""
+    for window in windows(hounsfield, model.patch, model.stride):
+        if float(window.hounsfield.max()) < AIR_ONLY_HU:
+            yield window.box, None
+            continue
+        with torch.no_grad():
+            yield window.box, model.feature_maps(window.hounsfield[None].to(model.device))
+
+
+def _corner_and_size(window: Window) -> tuple[torch.Tensor, torch.Tensor]:
+    low = torch.tensor([part.start for part in window.box])
+    return low, torch.tensor([part.stop - part.start for part in window.box])
+
+
+def _depth(window: Window, points: torch.Tensor) -> torch.Tensor:
+    """Return how deep points lie inside a window, in voxels; negative outside."""
+    low, size = _corner_and_size(window)
+    return torch.minimum(points - low, low + size - points).amin(dim=1)

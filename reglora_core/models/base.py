@@ -1,0 +1,95 @@
+"""A base network in use: its entry, its module, and its features in canonical orientation."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch  # noqa: TID253
+from torch import nn  # noqa: TID253
+
+from reglora_core.models.registry import ModelEntry
+
+
+class Family(Protocol):
+    """What distinguishes one kind of network from another."""
+
+    def stride(self, network: nn.Module) -> int:
+        """Return the number that the sizes of an input must be multiples of."""
+
+    def widths(self, network: nn.Module) -> tuple[int, ...]:
+        """Return the channels of each feature map, coarse to fine."""
+
+    def feature_maps(self, network: nn.Module, hounsfield: torch.Tensor) -> list[torch.Tensor]:
+        """Return the feature maps, coarse to fine, of HU values (batch, D, H, W), canonical."""
+
+
+SMALLEST_PATCH = 32
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base network with frozen weights; the updates are added to its module.
+
+    Attributes:
+        sha256: of its file of weights; an adapter fits this base network alone.
+        patch: the largest window (z, y, x) that goes through the network at once.
+    """
+
+    entry: ModelEntry
+    network: nn.Module
+    family: Family
+    sha256: str
+    patch: tuple[int, int, int]
+
+    def with_smaller_patch(self) -> BaseModel | None:
+        """Return the model with windows of half the edge, or None where that is too small."""
+        patch = tuple(max(size // 2 // self.stride, 1) * self.stride for size in self.patch)
+        if patch == self.patch or min(patch) < SMALLEST_PATCH:
+            return None
+        return replace(self, patch=patch)
+
+    @property
+    def stride(self) -> int:
+        return self.family.stride(self.network)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return self.family.widths(self.network)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def is_adapted_layer(self, name: str, module: nn.Module) -> bool:
+        """Tell whether a layer of the network gets a low-rank update."""
+        del module
+        return re.search(self.entry.adapter_targets, name) is not None
+
+    def feature_maps(self, hounsfield: torch.Tensor) -> list[torch.Tensor]:
+        """Return the decoder's maps from coarse to fine, in float32.
+
+        Shape: (batch, D, H, W) with sizes that are multiples of `stride`
+        -> per level (batch, channels, D', H', W'); the last one has the input's size.
+        """
+        kind = hounsfield.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=has_fast_bfloat16(hounsfield.device)):
+            maps = self.family.feature_maps(self.network, hounsfield)
+        return maps
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Tell whether bfloat16 is faster than float32: on GPUs, and on CPUs with matrix tiles."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name; ``auto`` takes the best one there is."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("cpu")

@@ -1,0 +1,76 @@
+"""Segment a scan by an adapter, with nothing painted: the work behind `reglora predict`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np  # noqa: TID253
+import torch  # noqa: TID253
+
+from reglora_core import lora
+from reglora_core.adapter import Adapter, load_adapter
+from reglora_core.events import Report, ignore
+from reglora_core.job import PredictJob
+from reglora_core.memory import with_enough_memory
+from reglora_core.models.base import BaseModel, choose_device
+from reglora_core.models.loading import load_model
+from reglora_core.result import label_map_of
+from reglora_core.scan import Scan, prepare_scan
+from reglora_core.scores import head_scores, split_groups
+from reglora_core.volumes import LabelMap, read_image, write_segmentation
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """A written segmentation; `ml` per organ name."""
+
+    segmentation: Path
+    ml: dict[str, float]
+
+    @property
+    def files(self) -> dict[str, str]:
+        return {"segmentation": str(self.segmentation)}
+
+
+def predict(job: PredictJob, report: Report = ignore) -> PredictResult:
+    """Segment the adapter's organs in an image and write the segmentation.
+
+    Raises:
+        InputError: the image, the adapter or its base network cannot be used.
+        OutputError: the file cannot be written.
+        ResourceError: memory does not suffice even for the smallest windows.
+    """
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    adapter = load_adapter(job.adapter)
+    image = read_image(job.image)
+    report("progress", stage="read", step=1, steps=1)
+    model = load_model(job.model or adapter.base, choose_device(job.device))
+    adapter.attach_to(model)
+    lora.merge_adapters(model.network)
+    scan = prepare_scan(job.image, image, model.entry.spacing_mm)
+    label_map = segment(adapter, model, scan, report)
+    report("progress", stage="write", step=1, steps=1)
+    write_segmentation(job.out, label_map, image)
+    voxel_ml = float(np.prod(image.GetSpacing())) / 1000
+    ml = {}
+    for index, organ in enumerate(label_map.organs):
+        ml[organ.name] = round(int(label_map.mask(index).sum()) * voxel_ml, 2)
+        report("organ", name=organ.name, held_out_dice=None, ml=ml[organ.name])
+    return PredictResult(job.out, ml)
+
+
+def segment(adapter: Adapter, model: BaseModel, scan: Scan, report: Report = ignore) -> LabelMap:
+    """Return the adapter's organs in a scan; the model holds its update already.
+
+    Raises:
+        ResourceError: memory does not suffice even for the smallest windows.
+    """
+    heads = adapter.build_heads(model)
+
+    def work(with_model: BaseModel) -> LabelMap:
+        groups = split_groups(head_scores(with_model, heads, scan), adapter.groups)
+        return label_map_of(groups, adapter.organs, adapter.groups, scan)
+
+    return with_enough_memory(work, model, report)[0]

@@ -1,0 +1,69 @@
+"""A progress bar for a terminal, fed by events; a few plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+from typing import IO
+
+from reglora_core.events import Event
+
+STAGES = {
+    "read": "reading",
+    "head": "fitting the head",
+    "refine": "adapting (low-rank)",
+    "write": "writing",
+    "pretrain": "pre-training",
+}
+WIDTH = 28
+
+
+class ProgressBar:
+    """A sink of events."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream = stream
+        self.is_terminal = stream.isatty()
+        self._stage = ""
+        self._length = 0
+
+    def __call__(self, event: Event) -> None:
+        kind = event["event"]
+        if kind == "progress":
+            self._show(event)
+        elif kind == "preview":
+            self._line(f"[{event['time']:6.1f} s] first result: {event['file']}")
+        elif kind == "warning":
+            self._line(f"note: {event['message']}")
+        elif kind == "failed":
+            hint = f"; {event['hint']}" if event.get("hint") else ""
+            self._line(f"reglora: {event['message']}{hint}")
+        elif kind == "cancelled":
+            self._line("cancelled; what was finished is kept")
+
+    def _show(self, event: Event) -> None:
+        stage = STAGES.get(event.get("stage", ""), event.get("stage", ""))
+        step, steps = event.get("step", 0), max(event.get("steps", 1), 1)
+        if not self.is_terminal:
+            if stage != self._stage:
+                self._line(f"[{event['time']:6.1f} s] {stage}")
+            self._stage = stage
+            return
+        filled = WIDTH * min(step, steps) // steps
+        text = f"{stage:20} [{'#' * filled}{'.' * (WIDTH - filled)}] {step}/{steps}"
+        if event.get("loss") is not None:
+            text += f"  loss {event['loss']:.3f}"
+        if event.get("seconds_left") is not None:
+            text += f"  {event['seconds_left']:.0f} s left"
+        self.stream.write("\r" + text.ljust(self._length))
+        self.stream.flush()
+        self._length = len(text)
+
+    def _line(self, text: str) -> None:
+        self.close()
+        self.stream.write(text + "\n")
+        self.stream.flush()
+
+    def close(self) -> None:
+        """End the bar's line, if there is one."""
+        if self._length:
+            self.stream.write("\r" + " " * self._length + "\r")
+        self._length = 0

@@ -1,0 +1,167 @@
+"""The adaptive-rank update: train low-rank updates and heads together on warped crops.
+
+Batch statistics stay frozen; crops are warped copies of the annotated scan (rotation in the
+axial plane, scale, gain, offset, noise), which is what makes the adapter carry over to the next
+patient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch  # noqa: TID253
+import torch.nn.functional as F  # noqa: TID253
+
+from reglora_core import lora
+from reglora_core.events import Report
+from reglora_core.features import sample_maps
+from reglora_core.head import Groups, Head, organ_loss
+from reglora_core.intensity import AIR_HU
+from reglora_core.models.base import BaseModel
+from reglora_core.proximal import Annealing, ProximalOptimizer, build_optimizer
+from reglora_core.samples import Painting, Voxels, draw_voxels
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """How the updates are trained."""
+
+    low_rank: lora.LowRankConfig
+    steps: int = 60
+    crop: int = 64  # working voxels
+    voxels: int = 3000  # annotated voxels per step
+    pool: int = 24_000  # annotated voxels drawn per scan, to choose a step's from
+    learning_rate: float = 2e-3
+    head_learning_rate: float = 1e-3
+    rotation: float = 0.15  # radians
+    scale: float = 0.08
+    gain: float = 0.07
+    offset: float = 20.0  # HU
+    noise: float = 10.0  # HU
+
+
+class Refiner:
+    """Trains the updates of a base network and its heads step by step.
+
+    Args:
+        model: the base network; gets its updates here.
+        heads: fitted on the frozen features; trained further in place.
+        groups: organ indices per group.
+        config: how.
+        generator: source of randomness.
+    """
+
+    def __init__(
+        self,
+        model: BaseModel,
+        heads: Sequence[Head],
+        groups: Groups,
+        config: RefineConfig,
+        generator: torch.Generator,
+    ) -> None:
+        self.model, self.heads, self.groups, self.config = model, heads, groups, config
+        self.generator = generator
+        self.step = 0
+        self.clipped: dict[str, tuple[int, int]] = {}
+        if not lora.adapters(model.network):
+            added = lora.add_adapters(
+                model.network, model.is_adapted_layer, config.low_rank, generator
+            )
+            self.clipped = added.clipped
+        self.optimizer = self._optimizer()
+
+    def _optimizer(self) -> ProximalOptimizer:
+        config = self.config
+        return build_optimizer(
+            self.model.network,
+            config.low_rank,
+            learning_rate=config.learning_rate,
+            head_parameters=[p for head in self.heads for p in head.parameters()],
+            head_learning_rate=config.head_learning_rate,
+            annealing=Annealing(max(config.steps, 1)),
+        )
+
+    def train(self, paintings: Sequence[Painting], until: int, report: Report) -> None:
+        """Train up to step `until` of the configured number on the paintings.
+
+        The report may raise `Cancelled` between steps.
+        """
+        organs = sum(len(group) for group in self.groups)
+        pools = [
+            draw_voxels(painting, self.groups, organs, self.config.pool, True, self.generator)
+            for painting in paintings
+        ]
+        rates = [group["lr"] for group in self.optimizer.optimizer.param_groups]
+        for head in self.heads:
+            head.train()
+        while self.step < until:
+            chosen = int(torch.randint(len(paintings), (), generator=self.generator))
+            cosine = 0.5 * (1 + math.cos(math.pi * self.step / self.config.steps))
+            for group, rate in zip(self.optimizer.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * max(cosine, 0.02)
+            loss = self._step(paintings[chosen], pools[chosen])
+            self.step += 1
+            if loss is not None:
+                report(
+                    "progress", stage="refine", step=self.step, steps=self.config.steps, loss=loss
+                )
+            if self.step % 5 == 0 or self.step == until:
+                report("ranks", ranks=lora.effective_ranks(self.model.network))
+        for group, rate in zip(self.optimizer.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        for head in self.heads:
+            head.eval()
+
+    def _step(self, painting: Painting, pool: Voxels) -> float | None:
+        crop, points, index = self._warped_crop(painting, pool)
+        if not len(index):
+            return None
+        device = self.model.device
+        maps = self.model.feature_maps(crop[None].to(device))
+        features = sample_maps(maps, points / self.config.crop)
+        targets, is_known = pool.targets[index].to(device), pool.is_known[index].to(device)
+        losses = [organ_loss(head, head(features), targets, is_known) for head in self.heads]
+        loss = torch.stack(losses).mean()
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        trained = [p for group in self.optimizer.optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def _warped_crop(
+        self, painting: Painting, pool: Voxels
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return a crop (c, c, c), the pool's points in it (n, 3) in its voxels, their indices."""
+        config, size = self.config, self.config.crop
+        inside = painting.scan.inside
+        center = pool.points[int(torch.randint(len(pool.points), (), generator=self.generator))]
+        center = center + (self._uniform(3) * 0.25 * size)
+        matrix = self._matrix()
+        axis = torch.arange(size) + 0.5 - size / 2
+        grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1) @ matrix.T
+        relative = (grid + center) / torch.tensor(inside.shape) * 2 - 1
+        crop = F.grid_sample(
+            (inside - AIR_HU)[None, None], relative.flip(-1)[None], align_corners=False
+        )[0, 0]
+        gain, offset = 1 + config.gain * self._uniform(1), config.offset * self._uniform(1)
+        noise = config.noise * torch.rand((), generator=self.generator)
+        crop = crop * gain + AIR_HU + offset
+        crop += noise * torch.randn(crop.shape, generator=self.generator)
+        points = (pool.points - center) @ torch.linalg.inv(matrix).T + size / 2
+        index = ((points > 0) & (points < size)).all(1).nonzero().flatten()
+        order = torch.randperm(len(index), generator=self.generator)[: config.voxels]
+        return crop, points[index[order]], index[order]
+
+    def _uniform(self, count: int) -> torch.Tensor:
+        return 2 * torch.rand(count, generator=self.generator) - 1
+
+    def _matrix(self) -> torch.Tensor:
+        """Return the (3, 3) matrix of a rotation in the axial plane and a scale per axis."""
+        angle = self.config.rotation * self._uniform(1)[0]
+        cosine, sine = torch.cos(angle), torch.sin(angle)
+        turn = torch.eye(3)
+        turn[1, 1], turn[1, 2], turn[2, 1], turn[2, 2] = cosine, -sine, sine, cosine
+        return turn * (1 + self.config.scale * self._uniform(3))

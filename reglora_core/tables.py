@@ -1,0 +1,34 @@
+"""What the command line prints when a job is done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reglora_core.adapt import AdaptResult
+    from reglora_core.predict import PredictResult
+
+
+def result_table(result: AdaptResult | PredictResult) -> str:
+    """Return the table of a result, and where its files are."""
+    from reglora_core.predict import PredictResult
+
+    if isinstance(result, PredictResult):
+        return _prediction_table(result)
+    width = max(len(organ.name) for organ in result.organs)
+    lines = [f"{'organ':{width}}  {'ml':>9}  held-out Dice (lower bound)"]
+    for organ in result.organs:
+        held_out = "-" if organ.held_out_dice is None else f"{organ.held_out_dice:.3f}"
+        lines.append(f"{organ.name:{width}}  {organ.ml:9.1f}  {held_out:>13}")
+    lines.append("")
+    lines += [f"segmentation  {path}" for path in result.segmentations]
+    lines += [f"adapter       {result.adapter}", f"report        {result.report}"]
+    return "\n".join(lines) + "\n"
+
+
+def _prediction_table(result: PredictResult) -> str:
+    width = max(len(name) for name in result.ml)
+    lines = [f"{'organ':{width}}  {'ml':>9}"]
+    lines += [f"{name:{width}}  {ml:9.1f}" for name, ml in result.ml.items()]
+    lines += ["", f"segmentation  {result.segmentation}"]
+    return "\n".join(lines) + "\n"

@@ -72,7 +72,7 @@ class Annotation:
         points[:, 0] = torch.tensor(self.slices)[index[:, 0]]
         order = [0, 1, 2]
         order.insert(self.axis, order.pop(0))
-        return points[:, [order.index(k) for k in range(3)]] if self.axis else points
+        return points[:, order]
 
 
 def detect_axis(painted: np.ndarray[Any, Any]) -> int:

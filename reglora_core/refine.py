@@ -122,7 +122,9 @@ class Refiner:
         maps = self.model.feature_maps(crop[None].to(device))
         features = sample_maps(maps, points / self.config.crop)
         targets, is_known = pool.targets[index].to(device), pool.is_known[index].to(device)
-        losses = [organ_loss(head, head(features), targets, is_known) for head in self.heads]
+        with torch.random.fork_rng(devices=[]):  # the heads' dropout
+            torch.manual_seed(int(torch.randint(2**31, (), generator=self.generator)))
+            losses = [organ_loss(head, head(features), targets, is_known) for head in self.heads]
         loss = torch.stack(losses).mean()
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

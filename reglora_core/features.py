@@ -95,7 +95,7 @@ def features_at(model: BaseModel, hounsfield: torch.Tensor, points: torch.Tensor
 
 
 def inner_weight(shape: torch.Size) -> torch.Tensor:
-    """Return Gaussian weights (D, H, W) that favour a window's middle, as MONAI's sliding window."""
+    """Return Gaussian weights (D, H, W) for a window's middle, as MONAI's sliding window."""
     from monai.data.utils import compute_importance_map
 
     weights: torch.Tensor = compute_importance_map(tuple(shape), mode="gaussian")

@@ -88,7 +88,7 @@ class Head(nn.Module):
 
     def group_logits(self, logits: torch.Tensor) -> list[torch.Tensor]:
         """Split logits (n, outputs, ...) into one tensor per group along axis 1."""
-        return list(logits.split([len(group) + 1 for group in self.groups], dim=1))
+        return list(torch.split(logits, [len(group) + 1 for group in self.groups], dim=1))
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Return probabilities (n, outputs, ...): a softmax within each group."""
@@ -104,7 +104,7 @@ class Head(nn.Module):
         Shape: maps per level (1, channels, D', H', W') -> probabilities (outputs, D, H, W).
         """
         scaled = self._scaled_levels(maps)
-        weights = self.hidden.weight.split(self.widths, dim=1)
+        weights = torch.split(self.hidden.weight, self.widths, dim=1)
         shape = maps[-2].shape[2:]
         coarse = self.hidden.bias[None, :, None, None, None]
         for level, weight in zip(scaled[:-1], weights[:-1], strict=True):
@@ -126,8 +126,8 @@ class Head(nn.Module):
         return torch.cat(slabs, dim=1)
 
     def _scaled_levels(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
-        means = self.mean.split(self.widths)
-        deviations = self.deviation.split(self.widths)
+        means = torch.split(self.mean, self.widths)
+        deviations = torch.split(self.deviation, self.widths)
         return [
             ((level.float() - mean[:, None, None, None]) / deviation[:, None, None, None]).clamp(
                 -CLAMP, CLAMP

@@ -34,4 +34,5 @@ def to_hounsfield(image: torch.Tensor, modality: Modality) -> torch.Tensor:
     values = image.float().flatten()
     values = values[:: max(1, values.numel() // MAX_QUANTILE_SAMPLES)]
     low, high = torch.quantile(values, torch.tensor([0.01, 0.99])).tolist()
-    return ((image.float() - low) / max(high - low, 1e-6) * 500 - 200).clamp(-400, 800)
+    scaled = (image.float() - low) / max(high - low, 1e-6) * 500 - 200
+    return torch.clamp(scaled, -400, 800)

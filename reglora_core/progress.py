@@ -40,7 +40,8 @@ class ProgressBar:
             self._line("cancelled; what was finished is kept")
 
     def _show(self, event: Event) -> None:
-        stage = STAGES.get(event.get("stage", ""), event.get("stage", ""))
+        key = str(event.get("stage", ""))
+        stage = STAGES.get(key, key)
         step, steps = event.get("step", 0), max(event.get("steps", 1), 1)
         if not self.is_terminal:
             if stage != self._stage:

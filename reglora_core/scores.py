@@ -57,7 +57,7 @@ def _air(head: Head, box: Box) -> torch.Tensor:
 
 def split_groups(scores: torch.Tensor, groups: Groups) -> list[torch.Tensor]:
     """Split scores (outputs, ...) into one tensor (organs + 1, ...) per group."""
-    return list(scores.split([len(group) + 1 for group in groups], dim=0))
+    return list(torch.split(scores, [len(group) + 1 for group in groups]))
 
 
 def _interpolation(targets: torch.Tensor, scale: float, offset: int, size: int) -> torch.Tensor:

@@ -45,7 +45,10 @@ class BaseModel:
 
     def with_smaller_patch(self) -> BaseModel | None:
         """Return the model with windows of half the edge, or None where that is too small."""
-        patch = tuple(max(size // 2 // self.stride, 1) * self.stride for size in self.patch)
+        depth, rows, columns = (
+            max(size // 2 // self.stride, 1) * self.stride for size in self.patch
+        )
+        patch = (depth, rows, columns)
         if patch == self.patch or min(patch) < SMALLEST_PATCH:
             return None
         return replace(self, patch=patch)
@@ -75,14 +78,13 @@ class BaseModel:
         """
         kind = hounsfield.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=has_fast_bfloat16(hounsfield.device)):
-            maps = self.family.feature_maps(self.network, hounsfield)
-        return maps
+            return self.family.feature_maps(self.network, hounsfield)
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Tell whether bfloat16 is faster than float32: on GPUs, and on CPUs with matrix tiles."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return device.type == "cpu" and bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
 

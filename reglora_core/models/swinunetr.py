@@ -14,7 +14,7 @@ HU_WINDOW = (-175.0, 250.0)
 
 
 def build(feature_size: int = 48, classes: int = 1) -> SwinUNETR:
-    """Return the network, untrained; a `classes`-channel output layer stands for the trained one."""
+    """Return the network, untrained; an output of `classes` stands for the trained one."""
     return SwinUNETR(in_channels=1, out_channels=classes, feature_size=feature_size)
 
 

@@ -100,7 +100,8 @@ class Learner(nn.Module):
         indices = sample_voxels(crop.labels, voxels, generator)
         labels = crop.labels[indices.unbind(1)].to(device)
         is_known = crop.is_known.to(device)
-        fine = maps[-1][0][:, *indices.to(device).unbind(1)].T.float()
+        z, y, x = indices.to(device).unbind(1)
+        fine = maps[-1][0][:, z, y, x].T.float()
         # interpolating all levels is dear: only at some of the voxels, rare classes favoured
         half = len(indices) // 2
         few = slice(half - 768, half + 1536)

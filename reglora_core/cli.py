@@ -319,7 +319,9 @@ def _run(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from reglora_core.demo import run_demo
 
-    return run_demo(options.data, options.out, options.slices, options.anchors)
+    return run_demo(
+        options.data, options.out, options.slices, options.anchors, _cancel_on_interrupt
+    )
 
 
 def _pretrain(options: argparse.Namespace) -> int:

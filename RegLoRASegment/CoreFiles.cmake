@@ -2,9 +2,14 @@
 
 set(REGLORA_CORE_SCRIPTS
   reglora_core/__init__.py
+  reglora_core/__main__.py
+  reglora_core/adapt.py
+  reglora_core/adapter.py
   reglora_core/agreement.py
   reglora_core/annotation.py
+  reglora_core/cli.py
   reglora_core/common_grid.py
+  reglora_core/demo.py
   reglora_core/errors.py
   reglora_core/evaluate.py
   reglora_core/events.py
@@ -17,6 +22,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/intensity.py
   reglora_core/job.py
   reglora_core/lora.py
+  reglora_core/memory.py
   reglora_core/models/__init__.py
   reglora_core/models/base.py
   reglora_core/models/loading.py
@@ -24,6 +30,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/models/swinunetr.py
   reglora_core/models/tiny.py
   reglora_core/organs.py
+  reglora_core/output.py
   reglora_core/pictures/__init__.py
   reglora_core/pictures/anatomy.py
   reglora_core/pictures/charts.py
@@ -32,16 +39,23 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/pictures/slices.py
   reglora_core/pictures/style.py
   reglora_core/pictures/tile.py
+  reglora_core/predict.py
   reglora_core/pretraining/__init__.py
   reglora_core/pretraining/cases.py
+  reglora_core/pretraining/command.py
   reglora_core/pretraining/crops.py
   reglora_core/pretraining/loop.py
   reglora_core/pretraining/losses.py
+  reglora_core/progress.py
   reglora_core/proximal.py
   reglora_core/refine.py
+  reglora_core/result.py
+  reglora_core/run.py
+  reglora_core/sample.py
   reglora_core/samples.py
   reglora_core/scan.py
   reglora_core/scores.py
+  reglora_core/tables.py
   reglora_core/volumes/__init__.py
   reglora_core/volumes/dicom.py
   reglora_core/volumes/files.py
@@ -54,4 +68,5 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/writing.py
   )
 set(REGLORA_CORE_RESOURCES
+  reglora_core/models/weights/reglora-tiny.safetensors
   )

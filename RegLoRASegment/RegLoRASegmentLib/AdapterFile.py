@@ -52,7 +52,7 @@ def describeAdapter(path: Path) -> AdapterDescription:
         problem = _("{name} is no adapter: it names no organs").format(name=path.name)
         raise AdapterError(problem, _("choose a file that was saved by Save adapter"))
     names = tuple(str(organ.get("name")) if isinstance(organ, dict) else str(organ) for organ in organs)
-    base = merged.get("base_model", merged.get("model", ""))
+    base = merged.get("base", merged.get("base_model", ""))
     return AdapterDescription(
         path, names, str(base.get("name") if isinstance(base, dict) else base), merged
     )

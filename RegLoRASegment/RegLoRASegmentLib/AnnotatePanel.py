@@ -39,8 +39,8 @@ class AnnotatePanel:
         self._setEditorNode()
         self._ui.slicesTable.connect("cellClicked(int,int)", self.onCellClicked)
         self._ui.suggestButton.connect("clicked()", self.onSuggest)
-        self._ui.notPaintedButton.connect("clicked(bool)", self.onNotPainted)
-        self._ui.useOrganButton.connect("clicked(bool)", self.onUseOrgan)
+        self._ui.notPaintedBox.connect("clicked(bool)", self.onNotPainted)
+        self._ui.useOrganBox.connect("clicked(bool)", self.onUseOrgan)
 
     @property
     def editorNode(self):
@@ -218,13 +218,14 @@ class AnnotatePanel:
             table.setItem(number, 0, qt.QTableWidgetItem(row.label))
             for column, paint in enumerate(paints, start=1):
                 table.setItem(number, column, _cell(row.marks[paint.segmentId], paint.color))
+        table.resizeColumnsToContents()
         table.setCurrentCell(*selected)
         self._updateButtons()
         self._tellLeftOut()
 
     def _tellLeftOut(self) -> None:
         names = [paint.name for paint in self.slices.leftOut()] if self.slices is not None else []
-        text = _("Not learned: {names} (choose the organ and press Use this organ to change that).")
+        text = _("Not learned: {names} (choose the organ and tick Learn this organ to change that).")
         self._tell(text.format(names=", ".join(names)) if names else "")
 
     def _updateButtons(self) -> None:
@@ -232,13 +233,13 @@ class AnnotatePanel:
         mark = None
         if 0 <= row < len(self._rows) and 0 < column <= len(self._segmentIds):
             mark = self._rows[row].marks[self._segmentIds[column - 1]]
-        self._ui.notPaintedButton.enabled = mark in (Mark.ABSENT, Mark.NOT_PAINTED)
-        self._ui.notPaintedButton.checked = mark is Mark.NOT_PAINTED
+        self._ui.notPaintedBox.enabled = mark in (Mark.ABSENT, Mark.NOT_PAINTED)
+        self._ui.notPaintedBox.checked = mark is Mark.NOT_PAINTED
         known = self.slices.paints if self.slices is not None else []
         current = self._ui.segmentEditor.currentSegmentID()
         hasPaint = any(paint.segmentId == current and paint.block is not None for paint in known)
-        self._ui.useOrganButton.enabled = hasPaint
-        self._ui.useOrganButton.checked = current in self._segmentIds
+        self._ui.useOrganBox.enabled = hasPaint
+        self._ui.useOrganBox.checked = current in self._segmentIds
         self._ui.suggestButton.enabled = self.slices is not None
 
     def _selected(self) -> tuple[int, int]:

@@ -171,7 +171,8 @@ class AnnotatedSlices:
     def suggestNext(self) -> Slice | None:
         """Return the slice to paint next: the middle of the widest gap; None if there is no gap.
 
-        The ends of the volume count half, so that the first and last slice are asked for late.
+        Beyond the first and the last painted slice the organs may end soon, so that a step outwards
+        is no wider than the typical gap, and comes after the gaps between.
         """
         axis = self.axis
         count = self.grid.shape[axis]
@@ -182,11 +183,13 @@ class AnnotatedSlices:
             (after - before, -before, (before + after) // 2)
             for before, after in itertools.pairwise(painted)
         ]
-        first, last = painted[0], painted[-1]
-        gaps.append((first, 0, first // 2))
-        gaps.append((count - 1 - last, -last, (last + count) // 2))
-        width, _, middle = max(gaps)
-        return (axis, min(middle, count - 1)) if width >= 2 else None
+        if gaps and max(gaps)[0] >= 2:
+            widest = max(gaps)
+            return (axis, widest[2])
+        step = max(1, count // 8)
+        room = {painted[0] - step: painted[0], painted[-1] + step: count - 1 - painted[-1]}
+        outwards = max(room, key=room.__getitem__)
+        return (axis, outwards) if 0 <= outwards < count else None
 
     def annotation(self, segmentIds: list[str]) -> Annotation:
         """Return what the core has to know when these segments are exported."""

@@ -174,7 +174,7 @@ class CoreProcess:
     def _onError(self, error) -> None:
         import qt
 
-        if self._process is None or int(error) != int(qt.QProcess.FailedToStart):
+        if self._process is None or error != qt.QProcess.FailedToStart:
             return
         self._retire()
         problem = _("The worker cannot be started: {program}").format(program=self.command[0])

@@ -202,17 +202,26 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         return written
 
     def applyInSteps(self, onDone, onError, run=None, organs=None, mode=Mode.REPLACE, **options) -> None:
-        """Do as apply(), without blocking; then call onDone(ids), or onError(exception)."""
+        """Do as apply(), without blocking; then call onDone(ids), or onError(exception).
+
+        The views are drawn once, at the end: for a large volume that takes longer than the rest.
+        """
         run, node = self._target(run, options.pop("segmentationNode", None))
         importer = SceneImport(run.volumeNode, node, **options)
         names = list(segmentIdsByName(run.preview.node)) if organs is None else organs
         steps = importer.applySteps(run.preview.node, dict.fromkeys(names, mode))
 
         def done(written):
+            slicer.app.resumeRender()
             self._notify(run, "applied")
             onDone(written)
 
-        self._applying = Steps(steps, done, onError, self.callLater)
+        def failed(error):
+            slicer.app.resumeRender()
+            onError(error)
+
+        slicer.app.pauseRender()
+        self._applying = Steps(steps, done, failed, self.callLater)
 
     def discard(self, run: Run | None = None) -> None:
         """Remove a result with every trace of it."""

@@ -19,8 +19,10 @@ class Plots:
     def update(self, run) -> None:
         """Show the numbers of a run; the nodes are made at the first call."""
         if run.losses:
-            columns = {_("seconds"): [t for t, _loss in run.losses], _("loss"): [v for _t, v in run.losses]}
-            self._chart("loss", _("Loss"), columns, isBar=False)
+            stage, points = list(run.losses.items())[-1]
+            title = _("Loss ({stage})").format(stage=stage)
+            columns = {_("step"): [step for step, _loss in points], _("loss"): [v for _s, v in points]}
+            self._chart("loss", title, columns, isBar=False)
         if run.ranks:
             ranks = run.ranks[-1][1]
             columns = {_("layer"): list(range(1, len(ranks) + 1)), _("rank"): list(ranks.values())}
@@ -52,7 +54,9 @@ class Plots:
     def _chart(self, kind: str, title: str, columns: dict[str, list], isBar: bool) -> None:
         table = self._node(f"{kind}Table") or self._make(f"{kind}Table", "vtkMRMLTableNode", title)
         _fill(table, columns)
-        if self._node(f"{kind}Chart") is not None:
+        shown = self._node(f"{kind}Chart")
+        if shown is not None:
+            shown.SetTitle(title)
             return
         series = self._make(f"{kind}Series", "vtkMRMLPlotSeriesNode", title)
         x, y = columns

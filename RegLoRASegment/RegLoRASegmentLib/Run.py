@@ -89,7 +89,7 @@ class Run:
         self.message = self.hint = ""
         self.warnings: list[str] = []
         self.progress = Progress()
-        self.losses: list[tuple[float, float]] = []  # seconds since the start, loss
+        self.losses: dict[str, list[tuple[float, float]]] = {}  # by stage: (step, loss)
         self.ranks: list[tuple[float, dict[str, int]]] = []
         self.organs: dict[str, OrganResult] = {}
         self.files: dict = {}
@@ -188,14 +188,18 @@ class Run:
 
     def _on_progress(self, event: Event) -> None:
         left = event.get("seconds_left")
+        before = self.progress
         self.progress = Progress(
             str(event.get("stage") or ""),
             int(event.get("step") or 0),
             int(event.get("steps") or 0),
             None if left is None else float(left),
         )
+        stage, step = self.progress.stage, self.progress.step
+        if stage != before.stage or step < before.step:
+            self.losses.pop(stage, None)  # the stage begins anew
         if event.get("loss") is not None:
-            self.losses.append((float(event["time"]), float(event["loss"])))
+            self.losses.setdefault(stage, []).append((step, float(event["loss"])))
 
     def _on_ranks(self, event: Event) -> None:
         ranks = {str(layer): int(rank) for layer, rank in event["ranks"].items()}

@@ -20,8 +20,9 @@ class RunPanel:
 
     def __init__(self, widget) -> None:
         self._widget, self._ui, self._logic = widget, widget.ui, widget.logic
-        self._error = ""
+        self._error = self._notice = ""
         self._isApplying = False
+        self._applied: frozenset[str] = frozenset()  # organs of the result that were written
         self._logic.listeners.append(self._onRun)
         ui = self._ui
         ui.adaptButton.connect("clicked()", self.onAdapt)
@@ -114,10 +115,10 @@ class RunPanel:
     def _save(self, path: str) -> None:
         description = self._logic.saveAdapter(path)
         self._widget.parameters.adapterPath = description.path
-        self._ui.statusLabel.text = _("Saved {path}").format(path=description.path)
+        self._notice = _("Saved {path}").format(path=description.path)
 
     def _attempt(self, action) -> None:
-        self._error = ""
+        self._error = self._notice = ""
         try:
             action()
         except RegLoRAError as error:
@@ -131,8 +132,10 @@ class RunPanel:
         if node is not None and self._widget.parameters.segmentation is None:
             self._widget.parameters.segmentation = node
         self._ui.previewBox.checked = False
+        self._notice = _("Applied. One Undo in the segment editor takes it back.")
+        self._applied = frozenset(self._ticked())
+        self._fillTable(self._run)
         self.update()
-        self._show(_("Applied. One Undo in the segment editor takes it back."))
 
     def _onApplyError(self, error: Exception) -> None:
         self._isApplying = False
@@ -146,8 +149,9 @@ class RunPanel:
             self._fillTable(self._run)
         if what in ("progress", "ranks") and run is self._run:
             self._logic.plots.update(run)
-        if what == "state":
-            self._error = ""
+        if what in ("state", "discarded"):
+            self._error = self._notice = ""
+            self._applied = frozenset()
             if run.state is State.FINISHED:
                 self._ui.previewBox.checked = True
         self.update()
@@ -157,7 +161,15 @@ class RunPanel:
         slices = self._widget.annotate.slices
         isReady = parameters is not None and parameters.inputVolume is not None
         hasPaint = isReady and slices is not None and bool(slices.painted())
-        ui.adaptButton.enabled = hasPaint
+        isGoing = (
+            any(
+                not other.isEnded and other.volumeNode is parameters.inputVolume
+                for other in self._logic.runs
+            )
+            if isReady
+            else False
+        )
+        ui.adaptButton.enabled = hasPaint and not isGoing
         ui.adaptButton.toolTip = (
             _("Learns from the painted slices in the background, and segments the volume.")
             if hasPaint
@@ -169,7 +181,7 @@ class RunPanel:
         ui.applyButton.enabled = hasResult and bool(self._ticked())
         ui.discardButton.enabled = run is not None and not self._isApplying
         ui.saveAdapterButton.enabled = run is not None and run.isEnded and run.adapterPath is not None
-        ui.lossPlotButton.enabled = run is not None and len(run.losses) > 1
+        ui.lossPlotButton.enabled = run is not None and bool(run.losses)
         ui.rankPlotButton.enabled = run is not None and bool(run.ranks)
 
     def _updateProgress(self, run: Run | None) -> None:
@@ -178,8 +190,8 @@ class RunPanel:
         if not isGoing:
             bar.setRange(0, 1)
             bar.value = 1 if run is not None and run.state is State.FINISHED else 0
-        elif run.state is State.WORKING and run.progress.steps > 0:
-            bar.setRange(0, run.progress.steps)
+        elif run.state is State.WORKING and run.progress.secondsLeft is not None:
+            bar.setRange(0, max(1, run.progress.steps))
             bar.value = min(run.progress.step, run.progress.steps)
         else:
             bar.setRange(0, 0)  # busy, how long is not known
@@ -187,6 +199,8 @@ class RunPanel:
     def _updateStatus(self, run: Run | None) -> None:
         if self._error:
             self._show(self._error, isError=True)
+        elif self._notice:
+            self._show(self._notice)
         elif run is None:
             self._show("")
         elif run.state is State.FAILED:
@@ -194,7 +208,7 @@ class RunPanel:
             self._show(text, isError=True)
             self._ui.logText.plainText = run.log
         else:
-            self._show(" ".join([_statusText(run), *run.warnings[-2:]]))
+            self._show("\n".join([_statusText(run), *(_sentence(text) for text in run.warnings[-2:])]))
             if run.isEnded:
                 self._ui.logText.plainText = run.log
 
@@ -211,7 +225,9 @@ class RunPanel:
             table.setItem(row, _NAME, name)
             table.setItem(row, _DICE, qt.QTableWidgetItem(_number(organ.heldOutDice, 2)))
             table.setItem(row, _ML, qt.QTableWidgetItem(_number(organ.ml, 1)))
-            table.setItem(row, _STATUS, qt.QTableWidgetItem(_organStatus(organ)))
+            status = _("applied") if organ.name in self._applied else organ.status
+            table.setItem(row, _STATUS, qt.QTableWidgetItem(status))
+        table.resizeColumnsToContents()
         self._names = {organ.name for organ in organs}
 
     _names: frozenset | set = frozenset()
@@ -240,12 +256,22 @@ def _statusText(run: Run) -> str:
         return _("{volume}: stopped early; the best result so far is shown.").format(volume=volume)
     if run.state is not State.WORKING:
         return texts[run.state].format(volume=volume)
-    stage = run.progress.stage or _("starting")
+    stages = {
+        "read": _("reading the volume"),
+        "head": _("learning a first result"),
+        "refine": _("refining it"),
+        "write": _("writing the result"),
+    }
+    stage = stages.get(run.progress.stage, run.progress.stage) or _("starting")
     left = run.progress.secondsLeft
     if left is None:
         return _("{volume}: {stage}...").format(volume=volume, stage=stage)
     text = _("{volume}: {stage}, about {left} left.")
     return text.format(volume=volume, stage=stage, left=_duration(left))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
 def _duration(seconds: float) -> str:
@@ -256,7 +282,3 @@ def _duration(seconds: float) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _organStatus(organ) -> str:
-    return organ.status

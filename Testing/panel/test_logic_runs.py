@@ -57,7 +57,7 @@ def test_adapt_waits_and_gives_a_result(logic, painted):
     assert run.organs["liver"].heldOutDice == 0.91
     assert run.organs["spleen"].heldOutDice is None
     assert run.organs["spleen"].ml == 3.25
-    assert [loss for _, loss in run.losses] == [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5]
+    assert run.losses == {"adapt": [(1, 1), (2, 1 / 2), (3, 1 / 3), (4, 1 / 4), (5, 1 / 5)]}
     assert run.ranks[-1][1] == {"enc1": 3, "enc2": 8, "head": 4}
     assert run.preview.node.GetSegmentation().GetNumberOfSegments() == 2
 

@@ -5,7 +5,6 @@ import time
 import numpy as np
 import pytest
 import slicer
-from PySide6 import QtCore
 
 from panel_scene import MODULE, TO_RAS, makeSegmentation, makeVolume, maskOf, standIn
 
@@ -113,9 +112,10 @@ def test_a_click_on_a_row_goes_to_its_slice(panel, painted, host):
     table = panel.ui.slicesTable
     for row, index in ((0, 6), (1, 16)):
         center = table.visualItemRect(table.item(row, 1)).center()
+        import qt
         from slicerhost.mouse import click
 
-        click(table.viewport(), QtCore.QPointF(center))
+        click(table.viewport(), qt.QPointF(center))
         host.process_events()
         assert red.GetSliceOffset() == pytest.approx(-40 + 4 * index)
     assert panel.ui.segmentEditor.currentSegmentID() == "liver"
@@ -129,8 +129,8 @@ def test_not_painted_yet_is_marked_by_a_button_and_saved_with_the_scene(panel, p
     host.wait_until(lambda: cells(panel.ui.slicesTable)[1][2] == "not there")
     panel.ui.slicesTable.setCurrentCell(1, 2)
     panel.annotate.onCellClicked(1, 2)
-    assert panel.ui.notPaintedButton.enabled
-    host.click(panel.ui.notPaintedButton)
+    assert panel.ui.notPaintedBox.enabled
+    panel.ui.notPaintedBox.click()
     assert cells(panel.ui.slicesTable)[1][2] == "not painted yet"
     panel.ui.budgetBox.value = 33
     assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
@@ -158,7 +158,9 @@ def test_adapt_preview_apply_undo(panel, painted, host):
     assert "finished" in panel.ui.statusLabel.text
     assert cells(panel.ui.resultTable) == [["liver", "0.91", "12.5", ""], ["spleen", "-", "3.2", ""]]
     assert panel.logic.currentRun.preview.node.GetDisplayNode().GetVisibility()
-    panel.ui.resultTable.item(1, 0).setCheckState(QtCore.Qt.Unchecked)
+    import qt
+
+    panel.ui.resultTable.item(1, 0).setCheckState(qt.Qt.Unchecked)
     host.click(panel.ui.applyButton)
     host.wait_until(lambda: "Applied" in panel.ui.statusLabel.text)
     after = maskOf(segmentation, "liver", volume)
@@ -258,7 +260,9 @@ def test_an_adapter_is_saved_loaded_and_applied(panel, painted, host, tmp_path):
     panel.ui.adapterPathEdit.currentPath = str(path)
     assert panel.ui.adapterMessage.text.startswith("liver, spleen - base model reglora-tiny")
     other = makeVolume(name="next patient")
-    panel.ui.targetBox.setCheckState(other, QtCore.Qt.Checked)
+    import qt
+
+    panel.ui.targetBox.setCheckState(other, qt.Qt.Checked)
     assert panel.ui.applyAdapterButton.enabled
     panel.logic.workerCommand = standIn("started,result,finished")
     panel.ui.adapterSection.collapsed = False

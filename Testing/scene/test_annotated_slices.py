@@ -92,7 +92,13 @@ def test_the_next_slice_is_the_middle_of_the_widest_gap(make, draw):
     assert slices.suggestNext() == (0, 21)
     make.paint(segmentation, volume, "liver", draw(0, 8, 12, 21, 30))
     slices.update()
-    assert slices.suggestNext()[1] in (16, 25, 35)
+    assert slices.suggestNext()[1] in (16, 25)
+
+
+def test_beyond_the_painted_slices_it_goes_outwards_in_small_steps(make, draw):
+    volume = make.volume(SHAPE)
+    segmentation = make.segmentation(volume, {"liver": draw(0, 10, 11)})
+    assert AnnotatedSlices(volume, segmentation).suggestNext() == (0, 16)
 
 
 def test_the_first_slice_suggested_is_the_middle_of_the_volume(make):

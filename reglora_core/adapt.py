@@ -21,11 +21,13 @@ from reglora_core.events import Report, ignore
 from reglora_core.fit import (
     ExpertScores,
     Fitted,
+    Refinement,
     Task,
+    Trial,
     fit_heads,
     mean_dice,
     probabilities,
-    refine,
+    try_out,
 )
 from reglora_core.grids import AXIS_NAMES
 from reglora_core.head import Groups, HeadConfig
@@ -34,7 +36,7 @@ from reglora_core.memory import with_enough_memory
 from reglora_core.models.base import BaseModel, choose_device
 from reglora_core.models.loading import load_model
 from reglora_core.organs import Organ
-from reglora_core.output import output_folder, write_json
+from reglora_core.output import output_folder, refuse_to_overwrite, write_json
 from reglora_core.refine import RefineConfig
 from reglora_core.result import label_map_of, painted_over
 from reglora_core.samples import Painting
@@ -104,11 +106,20 @@ def adapt(job: AdaptJob, report: Report = ignore) -> AdaptResult:
     start = time.monotonic()
     if job.threads is not None:
         torch.set_num_threads(job.threads)
+    outputs = [segmentation_path(job.out, number) for number in range(len(job.images))]
+    for output in outputs:
+        refuse_to_overwrite(output, (*job.images, *job.labels))
     with output_folder(job.out):
         model = load_model(job.model, choose_device(job.device))
+        if job.from_adapter is not None:
+            load_adapter(job.from_adapter).attach_to(model)
         task, label_maps = read_task(job, model, report)
-        run = _Run(job, model, task, label_maps, report, start)
-        return run.all()
+        return _Run(job, model, task, label_maps, report, start).all()
+
+
+def segmentation_path(out: Path, number: int) -> Path:
+    """Return where the segmentation of an image is written; numbers count from 0."""
+    return out / f"segmentation_{number + 1}.seg.nrrd"
 
 
 def read_task(job: AdaptJob, model: BaseModel, report: Report) -> tuple[Task, list[LabelMap]]:
@@ -162,16 +173,12 @@ def _groups(label_maps: list[LabelMap], names: list[str]) -> Groups:
     if len(label_maps) > 1:
         # layers of several files need not agree: every organ stands for itself
         return tuple((index,) for index in range(len(names)))
-    labels = label_maps[0]
-    layers = sorted(set(labels.layer_of))
-    return tuple(
-        tuple(
-            names.index(organ.name)
-            for organ, own in zip(labels.organs, labels.layer_of, strict=True)
-            if own == layer
-        )
-        for layer in layers
-    )
+    layers: dict[int, list[int]] = {}
+    for organ, layer in zip(label_maps[0].organs, label_maps[0].layer_of, strict=True):
+        index = names.index(organ.name)
+        if not any(index in group for group in layers.values()):  # names may occur twice
+            layers.setdefault(layer, []).append(index)
+    return tuple(tuple(group) for _, group in sorted(layers.items()))
 
 
 def _given(
@@ -224,6 +231,8 @@ class _Run:
     ) -> None:
         self.job, self.model, self.task = job, model, task
         self.label_maps, self.start = label_maps, start
+        self.earlier = lora.adapter_state(model.network)  # of the adapter that it starts from
+        self.has_result = False
         self.generator = torch.Generator().manual_seed(job.seed)
         self.outer_report = report
         self.losses: list[tuple[float, float]] = []
@@ -233,11 +242,11 @@ class _Run:
         elapsed = time.monotonic() - self.start
         left = self.job.budget - WRITING_SECONDS - elapsed
         if event == "progress":
+            if left < 0 and self.has_result and self.job.steps is None:
+                raise _OutOfTime
             step, steps = fields.get("step"), fields.get("steps")
             if fields.get("stage") == "refine" and isinstance(step, int) and isinstance(steps, int):
                 fields["seconds_left"] = round(max(0.0, self._seconds_left(step, steps, left)), 1)
-                if left < 0 and self.job.steps is None:
-                    raise _OutOfTime
         self.outer_report(event, **fields)
 
     def _seconds_left(self, step: int, steps: int, left: float) -> float:
@@ -249,57 +258,64 @@ class _Run:
         return min(left, pace * (steps - step)) + WRITING_SECONDS
 
     def all(self) -> AdaptResult:
-        first, experts = self._with_enough_memory(self._first)
-        result = self._write(first, is_final=False)
-        if self.job.from_adapter is not None or self.job.method != "head":
-            try:
-                refined = self._with_enough_memory(lambda: self._refined(first, experts))
-                result = self._write(refined, is_final=True)
-            except _OutOfTime:
-                lora.remove_adapters(self.model.network)
-                first.remarks.append(
-                    f"the budget of {self.job.budget:g} s was spent before the low-rank update "
-                    "was done; the result is the first one"
-                )
-                result = self._write(first, is_final=True)
-            except Cancelled:
-                self._say_organs(first, result)
-                raise
-        else:
-            result = self._write(first, is_final=True)
-        return result
+        """Fit, write the first result, test it, refine it, write what is best."""
+        best = self._with_enough_memory(self._first)
+        result = self._write(best, is_final=False)
+        self.has_result = True
+        try:
+            best, trial = self._with_enough_memory(lambda: self._tested(best))
+            if self.job.method != "head":
+                best = self._with_enough_memory(lambda: self._refined(best, trial))
+        except _OutOfTime:
+            self._begin_anew()
+            best.remarks.append(
+                f"the budget of {self.job.budget:g} s was spent before the low-rank update was "
+                "done; the result is the first one"
+            )
+        except Cancelled:
+            self._say_organs(result)
+            raise
+        return self._write(best, is_final=True)
 
     def _with_enough_memory(self, work: Callable[[], T]) -> T:
         """Do the work on this run's model, with smaller windows where memory runs out."""
 
         def on(model: BaseModel) -> T:
             if model is not self.model:
-                lora.remove_adapters(model.network)
                 self.model = model
+                self._begin_anew()
             return work()
 
         return with_enough_memory(on, self.model, self.outer_report)[0]
 
-    def _first(self) -> tuple[Fitted, ExpertScores]:
+    def _first(self) -> Fitted:
         heads = fit_heads(self.model, self.task, self.task.paintings, self.generator, self.report)
         experts = ExpertScores(self.task, self.task.paintings)
         own = probabilities(self.model, heads, self.task.paintings)
-        return Fitted(heads, experts.fused(own, self.task.groups)), experts
+        scores = experts.fused(own, self.task.groups)
+        return Fitted(heads, experts, own, scores, is_adapted=bool(self.earlier))
 
-    def _refined(self, first: Fitted, experts: ExpertScores) -> Fitted:
-        if self.job.from_adapter is not None:
-            self._warm_start(self.job.from_adapter)
+    def _tested(self, first: Fitted) -> tuple[Fitted, Trial | None]:
+        """Test the first result on slices left out, and weigh its parts by how they did."""
+        trial = try_out(self.model, self.task, self.generator, self.report)
+        if trial is None:
+            return first, None
+        scores = first.experts.fused(first.by_heads, self.task.groups, trial.trust)
+        return replace(first, scores=scores, held_out=trial.dice), trial
+
+    def _refined(self, first: Fitted, trial: Trial | None) -> Fitted:
+        low_rank = lora.LowRankConfig(self.job.method, self.job.rank)  # type: ignore[arg-type]
         steps = DEFAULT_STEPS if self.job.steps is None else self.job.steps
-        method = "arena+" if self.job.method == "head" else self.job.method
-        config = RefineConfig(
-            lora.LowRankConfig(method=method, rank=self.job.rank),  # type: ignore[arg-type]
-            steps=steps,
-        )
-        return refine(self.model, self.task, first, experts, config, self.generator, self.report)
+        config = RefineConfig(low_rank, steps=steps)
+        config = replace(config, crop=min(config.crop, *self.model.patch))
+        work = Refinement(self.model, self.task, config, self.generator, self.report)
+        return work(first, trial)
 
-    def _warm_start(self, path: Path) -> None:
-        """Begin with an earlier adapter's update; the heads are fitted anew to the paint."""
-        load_adapter(path).attach_to(self.model)
+    def _begin_anew(self) -> None:
+        """Take back what was trained; an earlier adapter's update is the start, if there is one."""
+        lora.remove_adapters(self.model.network)
+        if self.earlier:
+            lora.load_adapter_state(self.model.network, self.earlier)
 
     def _write(self, fitted: Fitted, is_final: bool) -> AdaptResult:
         """Write adapter, segmentations and report; tell of them."""
@@ -309,7 +325,7 @@ class _Run:
             painting = self.task.paintings[number]
             label_map = label_map_of(scores, self.task.organs, self.task.groups, painting.scan)
             label_map = painted_over(label_map, self.label_maps[number], painting)
-            path = out / f"segmentation_{number + 1}.seg.nrrd"
+            path = segmentation_path(out, number)
             write_segmentation(path, label_map, painting.scan.image)
             paths.append(path)
             maps.append(label_map)
@@ -321,14 +337,13 @@ class _Run:
         if is_final:
             for remark in fitted.remarks:
                 self.outer_report("warning", message=remark)
-            self._say_organs(fitted, result)
+            self._say_organs(result)
         else:
             for path in paths:
                 self.outer_report("preview", file=str(path))
         return result
 
-    def _say_organs(self, fitted: Fitted, result: AdaptResult) -> None:
-        del fitted
+    def _say_organs(self, result: AdaptResult) -> None:
         for organ in result.organs:
             self.outer_report(
                 "organ",

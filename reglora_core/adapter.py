@@ -76,11 +76,19 @@ class Adapter:
         return {"format": FORMAT, **entries}
 
     def build_heads(self, model: BaseModel) -> list[Head]:
-        """Return the heads, for a base network that `attach_to` has accepted."""
+        """Return the heads, for a base network that `attach_to` has accepted.
+
+        Raises:
+            AdapterError: the tensors are not those of such heads.
+        """
         heads = []
         for state in self.heads:
             head = Head(model.widths, self.groups, HeadConfig(hidden=self.hidden))
-            head.load_state_dict({key: value.float() for key, value in state.items()})
+            try:
+                head.load_state_dict({key: value.float() for key, value in state.items()})
+            except RuntimeError as error:
+                message = "the adapter's heads do not have the shapes that its description says"
+                raise AdapterError(message, "it is damaged; write it again") from error
             heads.append(head.to(model.device).eval())
         return heads
 
@@ -157,7 +165,7 @@ def _from_parts(
             Organ(entry["value"], entry["name"], tuple(entry["color"]), entry["terminology"])
             for entry in entries.pop("organs")
         )
-        groups = tuple(tuple(group) for group in entries.pop("groups"))
+        groups = _checked_groups(entries.pop("groups"), len(organs))
         return Adapter(
             **entries,
             organs=organs,
@@ -165,9 +173,16 @@ def _from_parts(
             update={k.removeprefix(UPDATE): v for k, v in tensors.items() if k.startswith(UPDATE)},
             heads=_heads(tensors),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         message = f"{path.name}: its description is incomplete ({error})"
         raise AdapterError(message, "write it again with `reglora adapt`") from error
+
+
+def _checked_groups(groups: list[list[int]], organs: int) -> Groups:
+    if sorted(index for group in groups for index in group) != list(range(organs)):
+        message = f"groups {groups} of {organs} organs"
+        raise ValueError(message)
+    return tuple(tuple(group) for group in groups)
 
 
 def _heads(tensors: Mapping[str, torch.Tensor]) -> tuple[Mapping[str, torch.Tensor], ...]:
@@ -176,4 +191,7 @@ def _heads(tensors: Mapping[str, torch.Tensor]) -> tuple[Mapping[str, torch.Tens
         if key.startswith(HEAD):
             number, _, name = key.removeprefix(HEAD).partition("/")
             heads.setdefault(int(number), {})[name] = value
+    if not heads:
+        message = "it has no heads"
+        raise ValueError(message)
     return tuple(heads[number] for number in sorted(heads))

@@ -13,10 +13,10 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from reglora_core import __version__
-from reglora_core.errors import RegLoRAError
+from reglora_core.errors import Cancelled, InputError, RegLoRAError
 from reglora_core.events import JsonLines, Reporter
 from reglora_core.job import DEVICES, METHODS, AdaptJob, Job, PredictJob, read_job
 from reglora_core.models import registry
@@ -27,20 +27,37 @@ NOT_A_DEVICE = "Research use only: not a medical device."
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         code: int = options.work(options)
     except RegLoRAError as error:
-        sys.stderr.write(f"reglora: {error}\n")
-        return error.exit_code
+        return _end(str(error), error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:
+        return _end(str(Cancelled()), Cancelled.exit_code)
+    except Exception as error:
+        from reglora_core.run import DEFECT, log_defect
+
+        return _end("; ".join(log_defect(error)), DEFECT)
     return code
 
 
+def _end(line: str, code: int) -> int:
+    sys.stderr.write(f"reglora: {line}\n")
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message, f"see {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="reglora",
         description="Segment organs from a few painted slices with adaptive-rank LoRA.",
         epilog=NOT_A_DEVICE,
@@ -185,6 +202,13 @@ def _add_demo(commands: Any) -> None:
     )
     parser.add_argument("--slices", default=5, type=int, help="number of painted slices")
     parser.add_argument(
+        "--budget",
+        default=60.0,
+        type=float,
+        metavar="SECONDS",
+        help="for the adaptation (default 60); more on a slow computer",
+    )
+    parser.add_argument(
         "--anchors",
         type=Path,
         metavar="SCRIPT",
@@ -320,7 +344,12 @@ def _demo(options: argparse.Namespace) -> int:
     from reglora_core.demo import run_demo
 
     return run_demo(
-        options.data, options.out, options.slices, options.anchors, _cancel_on_interrupt
+        options.data,
+        options.out,
+        options.slices,
+        options.anchors,
+        _cancel_on_interrupt,
+        options.budget,
     )
 
 

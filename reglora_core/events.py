@@ -22,6 +22,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -57,11 +58,12 @@ def parse(line: str) -> Event | None:
     """Return the event in one line of output, or None if the line is log text."""
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(event, dict) or event.get("event") not in NAMES:
+    if not isinstance(event, dict):
         return None
-    return event
+    name = event.get("event")
+    return event if isinstance(name, str) and name in NAMES else None
 
 
 def _finite(value: Any) -> Any:
@@ -109,25 +111,36 @@ class Reporter:
 
 
 class JsonLines:
-    """A sink that writes one JSON object a line, flushed, to a text stream."""
+    """A sink that writes one JSON object a line, flushed, to a text stream.
+
+    Once nobody reads the stream any more it stays silent: whether the work goes on without a
+    reader is not for it to say.
+    """
 
     def __init__(self, stream: IO[str]) -> None:
         self.stream = stream
+        self.is_broken = False
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
         with self._lock:
-            self.stream.write(json.dumps(event, ensure_ascii=True, allow_nan=False) + "\n")
-            self.stream.flush()
+            if self.is_broken:
+                return
+            try:
+                self.stream.write(json.dumps(event, ensure_ascii=True, allow_nan=False) + "\n")
+                self.stream.flush()
+            except ConnectionError:
+                self.is_broken = True
 
 
 def watch_for_cancel(stream: IO[str], cancel: Callable[[], None]) -> threading.Thread:
     """Call `cancel` when the stream says ``cancel`` or ends; returns the (daemon) thread."""
 
     def wait() -> None:
-        for line in stream:
-            if line.strip() == "cancel":
-                break
+        with suppress(OSError, ValueError):  # what cannot be read says no more than its end
+            for line in stream:
+                if line.strip() == "cancel":
+                    break
         cancel()
 
     thread = threading.Thread(target=wait, name="watch-for-cancel", daemon=True)

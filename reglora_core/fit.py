@@ -9,7 +9,7 @@ refine     the low-rank updates, first on the reduced paint, to see whether they
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch  # noqa: TID253
 
@@ -22,7 +22,7 @@ from reglora_core.experts import (
     given_expert,
     paint_on_grid,
 )
-from reglora_core.fusion import fuse
+from reglora_core.fusion import EVEN, fuse, trust_of
 from reglora_core.head import Groups, Head, HeadConfig, fit_head
 from reglora_core.models.base import BaseModel
 from reglora_core.organs import Organ
@@ -53,6 +53,8 @@ class Fitted:
 
     Attributes:
         heads: on the features of the network as it is now.
+        experts: of the whole paint.
+        by_heads: the heads' probabilities per painting.
         scores: per painting and group, fused scores (organs + 1, z, y, x) in the body's box.
         held_out: per organ, its Dice on annotated slices that were left out; a lower bound,
             because leaving a slice out doubles the gap. None where nothing could be left out.
@@ -61,6 +63,8 @@ class Fitted:
     """
 
     heads: list[Head]
+    experts: ExpertScores
+    by_heads: Probabilities
     scores: list[list[torch.Tensor]]
     held_out: dict[str, float | None] = field(default_factory=dict)
     is_adapted: bool = False
@@ -128,11 +132,13 @@ class ExpertScores:
             else:
                 self.propagated.append([given_expert(given[scan.body], paints[0])])
 
-    def fused(self, probabilities: Probabilities, groups: Groups) -> list[list[torch.Tensor]]:
-        """Return the fused scores per painting and group."""
+    def fused(
+        self, probabilities: Probabilities, groups: Groups, trust: float = EVEN
+    ) -> list[list[torch.Tensor]]:
+        """Return the fused scores per painting and group, `trust` being the share of the heads."""
         return [
             [
-                fuse(own, propagated, interpolated, paint)
+                fuse(own, propagated, interpolated, paint, trust)
                 for own, propagated, interpolated, paint in zip(
                     split_groups(scores, groups),
                     self.propagated[number],
@@ -211,64 +217,129 @@ def mean_dice(dice: dict[str, float | None]) -> float:
     return sum(known) / len(known) if known else float("nan")
 
 
-def refine(  # noqa: PLR0913
-    model: BaseModel,
-    task: Task,
-    first: Fitted,
-    experts: ExpertScores,
-    config: RefineConfig,
-    generator: torch.Generator,
-    report: Report,
-) -> Fitted:
-    """Train the low-rank updates, and keep them if they do not hurt on held-out slices.
+@dataclass(frozen=True)
+class Trial:
+    """A fit to part of the annotated slices, tested on the others.
+
+    Attributes:
+        whole: the paintings of which some slices can be left out.
+        kept: the same without their held-out slices.
+        heads: fitted to what was kept.
+        experts: of what was kept.
+        by_heads: the heads' probabilities, per kept painting.
+        trust: the share that heads get in the fusion, from how both did.
+        dice: of the fused result on the held-out slices, per organ.
+    """
+
+    whole: tuple[Painting, ...]
+    kept: tuple[Painting, ...]
+    heads: list[Head]
+    experts: ExpertScores
+    by_heads: Probabilities
+    trust: float
+    dice: dict[str, float | None]
+
+
+def try_out(
+    model: BaseModel, task: Task, generator: torch.Generator, report: Report
+) -> Trial | None:
+    """Fit to part of the slices and test on the others; None where none can be left out."""
+    whole = tuple(own for own in task.paintings if reduced(own) is not None)
+    kept = tuple(own for painting in whole if (own := reduced(painting)) is not None)
+    if not kept:
+        return None
+    heads = fit_heads(model, task, kept, generator, report)
+    experts = ExpertScores(replace(task, given=()), kept)
+    by_heads = probabilities(model, heads, kept)
+    split = [split_groups(own, task.groups) for own in by_heads]
+    trust = trust_of(
+        mean_dice(held_out_dice(task, whole, split)),
+        mean_dice(held_out_dice(task, whole, experts.propagated)),
+    )
+    dice = held_out_dice(task, whole, experts.fused(by_heads, task.groups, trust))
+    return Trial(whole, kept, heads, experts, by_heads, trust, dice)
+
+
+class Refinement:
+    """Trains the low-rank updates, and keeps them if they do not hurt on held-out slices.
 
     Args:
-        model: gets the updates; they are removed again where they are not kept.
-        first: the heads on frozen features with their scores.
-        experts: of the whole paint.
+        model: gets the updates; what it had before comes back where they are not kept.
+        task: what is fitted.
+        config: how the updates are trained.
+        generator: source of randomness.
+        report: receives events, may stop the work.
     """
-    simple = probabilities(model, first.heads, task.paintings)
-    testable = [p for p in task.paintings if reduced(p) is not None]
-    result = Fitted(first.heads, first.scores, remarks=list(first.remarks))
-    half = config.steps // 2 if testable else 0
-    refiner: Refiner
-    if testable:
-        fewer = [kept for p in testable if (kept := reduced(p)) is not None]
-        trial_heads = fit_heads(model, task, fewer, generator, report)
-        trial_experts = ExpertScores(task, fewer)
-        before = probabilities(model, trial_heads, fewer)
-        plain = held_out_dice(task, testable, trial_experts.fused(before, task.groups))
-        result.held_out = plain
-        refiner = Refiner(model, trial_heads, task.groups, config, generator)
-        refiner.train(fewer, half, report)
-        after = probabilities(model, trial_heads, fewer)
-        mixed = [(a + b) / 2 for a, b in zip(before, after, strict=True)]
-        adapted = held_out_dice(task, testable, trial_experts.fused(mixed, task.groups))
-        if mean_dice(adapted) < mean_dice(plain) - MAY_LOSE:
-            lora.remove_adapters(model.network)
-            result.remarks.append(
-                f"the low-rank update was dropped: held-out Dice {mean_dice(adapted):.3f} with it, "
-                f"{mean_dice(plain):.3f} without"
-            )
-            return result
-        result.held_out = adapted
-        for head, fitted in zip(trial_heads, first.heads, strict=True):
-            head.load_state_dict(fitted.state_dict())
-    else:
-        copies = [_copy(head) for head in first.heads]
-        refiner = Refiner(model, copies, task.groups, config, generator)
-    for layer, (asked, possible) in refiner.clipped.items():
-        result.remarks.append(f"{layer}: rank {asked} is larger than the layer; {possible} used")
-    refiner.train(list(task.paintings), config.steps, report)
-    adapted_p = probabilities(model, refiner.heads, task.paintings)
-    mixed = [(a + b) / 2 for a, b in zip(simple, adapted_p, strict=True)]
-    result.heads = list(refiner.heads)
-    result.scores = experts.fused(mixed, task.groups)
-    result.is_adapted = True
-    return result
+
+    def __init__(
+        self,
+        model: BaseModel,
+        task: Task,
+        config: RefineConfig,
+        generator: torch.Generator,
+        report: Report,
+    ) -> None:
+        self.model, self.task, self.config = model, task, config
+        self.generator, self.report = generator, report
+
+    def __call__(self, first: Fitted, trial: Trial | None) -> Fitted:
+        """Return what was found.
+
+        Args:
+            first: the result of the heads, weighed by the trial.
+            trial: the test of it; None where no slice can be left out.
+        """
+        before = lora.adapter_state(self.model.network)
+        result = replace(first, remarks=list(first.remarks))
+        trust = EVEN if trial is None else trial.trust
+        refiner = self._refiner(first.heads if trial is None else trial.heads)
+        if trial is not None:
+            adapted = self._tried(refiner, trial)
+            if mean_dice(adapted) < mean_dice(trial.dice) - MAY_LOSE:
+                self._take_back(before)
+                result.remarks.append(
+                    "the low-rank update was dropped: held-out Dice "
+                    f"{mean_dice(adapted):.3f} with it, {mean_dice(trial.dice):.3f} without"
+                )
+                return result
+            result.held_out = adapted
+            for head, fitted in zip(refiner.heads, first.heads, strict=True):
+                head.load_state_dict(fitted.state_dict())
+        result.remarks += [
+            f"{layer}: rank {asked} is larger than the layer; {possible} used"
+            for layer, (asked, possible) in refiner.clipped.items()
+        ]
+        refiner.train(list(self.task.paintings), self.config.steps, self.report)
+        refined = probabilities(self.model, refiner.heads, self.task.paintings)
+        result.heads = list(refiner.heads)
+        result.by_heads = _mean(first.by_heads, refined)
+        result.scores = first.experts.fused(result.by_heads, self.task.groups, trust)
+        result.is_adapted = True
+        return result
+
+    def _tried(self, refiner: Refiner, trial: Trial) -> dict[str, float | None]:
+        """Train half the steps on the reduced paint; return the held-out Dice with the update."""
+        refiner.train(list(trial.kept), self.config.steps // 2, self.report)
+        after = probabilities(self.model, refiner.heads, trial.kept)
+        mixed = _mean(trial.by_heads, after)
+        fused = trial.experts.fused(mixed, self.task.groups, trial.trust)
+        return held_out_dice(self.task, trial.whole, fused)
+
+    def _refiner(self, heads: list[Head]) -> Refiner:
+        copies = [_copy(head) for head in heads]
+        return Refiner(self.model, copies, self.task.groups, self.config, self.generator)
+
+    def _take_back(self, state: dict[str, torch.Tensor]) -> None:
+        lora.remove_adapters(self.model.network)
+        if state:
+            lora.load_adapter_state(self.model.network, state)
+
+
+def _mean(some: Probabilities, others: Probabilities) -> Probabilities:
+    return [(a + b) / 2 for a, b in zip(some, others, strict=True)]
 
 
 def _copy(head: Head) -> Head:
     copy = Head(head.widths, head.groups, HeadConfig()).to(head.mean.device)
     copy.load_state_dict(head.state_dict())
-    return copy
+    return copy.eval()

@@ -54,12 +54,17 @@ class Orientation:
 
     def canonical(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return a canonical view of a native array (z, y, x)."""
-        return np.flip(array.transpose(self.order), [k for k in range(3) if self.is_flipped[k]])
+        return self._flipped(array.transpose(self.order))
 
     def native(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return the native view of a canonical array: the inverse of `canonical`."""
-        flipped = np.flip(array, [k for k in range(3) if self.is_flipped[k]])
-        return flipped.transpose([self.order.index(k) for k in range(3)])
+        return self._flipped(array).transpose([self.order.index(k) for k in range(3)])
+
+    def _flipped(self, canonical: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        turned: np.ndarray[Any, Any] = canonical[
+            tuple(slice(None, None, -1) if flip else slice(None) for flip in self.is_flipped)
+        ]
+        return turned
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,10 @@ class Grid:
 
     def to_working(self, image: torch.Tensor) -> torch.Tensor:
         """Resample a canonical image (z, y, x): box average where it shrinks, linear elsewhere."""
-        shrunk = tuple(min(n, m) for n, m in zip(self.shape, self.working_shape, strict=True))
+        depth, rows, columns = (
+            min(n, m) for n, m in zip(self.shape, self.working_shape, strict=True)
+        )
+        shrunk = (depth, rows, columns)
         batch = image[None, None].float()
         if shrunk != self.shape:
             batch = F.adaptive_avg_pool3d(batch, shrunk)

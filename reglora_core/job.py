@@ -90,6 +90,11 @@ class AdaptJob:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self._check_images()
+        self._check_method()
+        _check_device(self.device, self.threads)
+
+    def _check_images(self) -> None:
         if not self.images:
             _refuse("images", self.images, "give at least one image")
         if len(self.images) != len(self.labels):
@@ -99,8 +104,12 @@ class AdaptJob:
             count = len(getattr(self, name))
             if count > 1 and count != len(self.images):
                 _refuse(name, getattr(self, name), "give one entry, or one per image")
+        if not self.annotated:
+            _refuse("annotated", [], "give one entry, or one per image")
         for text in self.annotated:
             Annotated.parse(text)
+
+    def _check_method(self) -> None:
         if self.method not in METHODS:
             _refuse("method", self.method, f"choose one of {', '.join(METHODS)}")
         if self.rank <= 0:
@@ -109,7 +118,8 @@ class AdaptJob:
             _refuse("budget", self.budget, "give a number of seconds above 0")
         if self.steps is not None and self.steps < 0:
             _refuse("steps", self.steps, "give 0 or more")
-        _check_device(self.device, self.threads)
+        if not 0 <= self.seed < 2**63:
+            _refuse("seed", self.seed, "give a number from 0 to 2^63 - 1")
 
     def annotated_for(self, index: int) -> Annotated:
         return Annotated.parse(self.annotated[min(index, len(self.annotated) - 1)])
@@ -221,18 +231,16 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _convert(name: str, value: Any, hint: Any, folder: Path) -> Any:  # noqa: PLR0911
+def _convert(name: str, value: Any, hint: Any, folder: Path) -> Any:
     """Return a JSON value as the type that a field declares."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
         inner = next(argument for argument in arguments if argument is not type(None))
-        return _convert(name, value, inner, folder)
-    if origin is tuple:
+        return None if value is None else _convert(name, value, inner, folder)
+    if origin in (tuple, list):
         if not isinstance(value, list):
             _refuse(name, value, "it must be a list")
-        return tuple(_convert(name, item, arguments[0], folder) for item in value)
+        return origin(_convert(name, item, arguments[0], folder) for item in value)
     if origin is dict:
         if not isinstance(value, dict):
             _refuse(name, value, "it must be an object")
@@ -240,10 +248,10 @@ def _convert(name: str, value: Any, hint: Any, folder: Path) -> Any:  # noqa: PL
             _convert_key(name, key, arguments[0]): _convert(name, item, arguments[1], folder)
             for key, item in value.items()
         }
-    if origin is list:
-        if not isinstance(value, list):
-            _refuse(name, value, "it must be a list")
-        return [_convert(name, item, arguments[0], folder) for item in value]
+    return _convert_single(name, value, hint, folder)
+
+
+def _convert_single(name: str, value: Any, hint: Any, folder: Path) -> Any:
     if hint is Path and isinstance(value, str):
         return folder / value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

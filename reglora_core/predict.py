@@ -15,6 +15,7 @@ from reglora_core.job import PredictJob
 from reglora_core.memory import with_enough_memory
 from reglora_core.models.base import BaseModel, choose_device
 from reglora_core.models.loading import load_model
+from reglora_core.output import refuse_to_overwrite
 from reglora_core.result import label_map_of
 from reglora_core.scan import Scan, prepare_scan
 from reglora_core.scores import head_scores, split_groups
@@ -43,6 +44,7 @@ def predict(job: PredictJob, report: Report = ignore) -> PredictResult:
     """
     if job.threads is not None:
         torch.set_num_threads(job.threads)
+    refuse_to_overwrite(job.out, (job.image, job.adapter))
     adapter = load_adapter(job.adapter)
     image = read_image(job.image)
     report("progress", stage="read", step=1, steps=1)

@@ -44,7 +44,7 @@ class ProgressBar:
         stage = STAGES.get(key, key)
         step, steps = event.get("step", 0), max(event.get("steps", 1), 1)
         if not self.is_terminal:
-            if stage != self._stage:
+            if stage != self._stage and key != "read":  # over before a line could be of use
                 self._line(f"[{event['time']:6.1f} s] {stage}")
             self._stage = stage
             return

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,9 +15,11 @@ from reglora_core import __version__
 from reglora_core.errors import Cancelled, OutputError, RegLoRAError
 from reglora_core.events import Event, JsonLines, Reporter, watch_for_cancel
 from reglora_core.job import AdaptJob, Job, PredictJob
+from reglora_core.output import EventFile
 from reglora_core.writing import write_text
 
 DONE, DEFECT, BAD_INPUT, CANCELLED = 0, 1, 2, 3
+LOG = "reglora-defect.log"
 Result = Any
 
 
@@ -50,27 +53,42 @@ def run_job(
     Returns:
         The exit code, and the result (None where there is none).
     """
-    sinks = list(sinks)
-    reporter = Reporter(lambda event: [sink(event) for sink in sinks] and None)
+    written = _Written()
+    sinks = [*sinks, written]
+    if isinstance(job, AdaptJob):
+        sinks.append(EventFile(job.out / "events.jsonl"))
+    reporter = Reporter(*sinks)
     try:
-        if isinstance(job, AdaptJob):
-            sinks.append(_event_file(job.out))
         on_start(reporter)
         reporter("started", pid=os.getpid(), version=__version__, command=job.command)
         result = work_of(job, reporter)
     except Cancelled:
-        reporter("cancelled", files=_files_there(job))
+        reporter("cancelled", files=written.files(job))
         return CANCELLED, None
     except RegLoRAError as error:
         reporter("failed", message=error.message, hint=error.hint, exit_code=BAD_INPUT)
         return BAD_INPUT, None
     except Exception as error:  # a defect of ours: said in one line, kept in a file
-        log = _write_log(job)
-        message = f"defect: {type(error).__name__}: {error}"
-        reporter("failed", message=message, hint=f"details are in {log}", exit_code=DEFECT)
+        folder = job.out if isinstance(job, AdaptJob) else None
+        message, hint = log_defect(error, folder)
+        reporter("failed", message=message, hint=hint, exit_code=DEFECT)
         return DEFECT, None
     reporter("finished", files=getattr(result, "files", {}))
     return DONE, result
+
+
+def log_defect(error: Exception, folder: Path | None = None) -> tuple[str, str]:
+    """Keep an error's traceback in a file; return one line about it, and where the file is."""
+    trace = "".join(traceback.format_exception(error))
+    message = " ".join(f"defect: {type(error).__name__}: {error}".split())
+    for place in (folder, Path(tempfile.gettempdir())):
+        if place is None or not place.is_dir():
+            continue
+        with suppress(OutputError):
+            write_text(place / LOG, trace)
+            return message, f"details are in {place / LOG}"
+    sys.stderr.write(trace)
+    return message, "details are above"
 
 
 def run_as_worker(job: Job, stdin: IO[str], stdout: IO[str]) -> int:
@@ -87,33 +105,26 @@ def run_as_worker(job: Job, stdin: IO[str], stdout: IO[str]) -> int:
     def listen(reporter: Reporter) -> None:
         watch_for_cancel(stdin, reporter.cancel)
 
-    with events:
+    try:
         return run_job(job, [JsonLines(events)], listen)[0]
+    finally:
+        with suppress(OSError):  # closing flushes what a parent that is gone never read
+            events.close()
 
 
-def _event_file(out: Path) -> Callable[[Event], None]:
-    from reglora_core.output import EventFile
+class _Written:
+    """A sink that remembers which results this run has written."""
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        message = f"{out}: the output folder cannot be made ({error.strerror})"
-        raise OutputError(message, "choose another folder") from error
-    return EventFile(out / "events.jsonl")
+    def __init__(self) -> None:
+        self._segmentations: list[str] = []
 
+    def __call__(self, event: Event) -> None:
+        if event["event"] == "preview" and event["file"] not in self._segmentations:
+            self._segmentations.append(event["file"])
 
-def _files_there(job: Job) -> dict[str, str]:
-    if not isinstance(job, AdaptJob):
-        return {}
-    adapter = job.out / "adapter.safetensors"
-    return {"adapter": str(adapter)} if adapter.exists() else {}
-
-
-def _write_log(job: Job) -> Path:
-    folder = job.out if isinstance(job, AdaptJob) else Path(tempfile.gettempdir())
-    log = folder / "reglora-defect.log"
-    try:
-        write_text(log, traceback.format_exc())
-    except OutputError:
-        sys.stderr.write(traceback.format_exc())
-    return log
+    def files(self, job: Job) -> dict[str, str | list[str]]:
+        """Return the results by their kind; an adapter is there from the first preview on."""
+        if not isinstance(job, AdaptJob) or not self._segmentations:
+            return {}
+        adapter = str(job.out / "adapter.safetensors")
+        return {"adapter": adapter, "segmentations": self._segmentations}

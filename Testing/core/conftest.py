@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from reglora_core.models.base import BaseModel
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,3 +22,40 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real scans at {folder} (set REGLORA_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of a small network of the embedded family."""
+    import torch
+
+    from reglora_core.models.loading import save_tiny
+    from reglora_core.models.tiny import TinyConfig, TinyUNet
+
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = TinyUNet(TinyConfig(widths=(8, 8, 16, 16, 16), classes=("background", "liver")))
+    save_tiny(network, path, {})
+    return path
+
+
+@pytest.fixture
+def small_model(small_weights: Path) -> BaseModel:
+    """The small network, loaded."""
+    import torch
+
+    from reglora_core.models.loading import load_model
+
+    return load_model(str(small_weights), torch.device("cpu"))
+
+
+@pytest.fixture
+def quick_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fit with fewer steps and voxels than a real scan needs."""
+    from reglora_core import adapt, fit
+    from reglora_core.head import HeadConfig
+    from reglora_core.refine import RefineConfig
+
+    monkeypatch.setattr(fit, "HeadConfig", partial(HeadConfig, steps=60, voxels=512))
+    monkeypatch.setattr(adapt, "RefineConfig", partial(RefineConfig, crop=32, voxels=500))

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch  # noqa: TID253
 from torch import nn  # noqa: TID253
 
+from reglora_core.errors import ModelError
 from reglora_core.models.registry import ModelEntry
 
 
@@ -89,9 +90,17 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of that name; ``auto`` takes the best one there is."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("cpu")
+    """Return the device of that name; ``auto`` takes the best one there is.
+
+    Raises:
+        ModelError: this computer has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        message = f"device {name!r} is not there"
+        raise ModelError(message, "choose auto or cpu") from error
+    return device

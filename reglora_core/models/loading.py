@@ -15,12 +15,13 @@ from safetensors import SafetensorError, safe_open  # noqa: TID253
 from safetensors.torch import save_file  # noqa: TID253
 from torch import nn  # noqa: TID253
 
-from reglora_core.errors import ModelError
+from reglora_core.errors import ModelError, OutputError
 from reglora_core.models import registry
 from reglora_core.models.base import BaseModel, Family
 from reglora_core.models.swinunetr import SwinFamily
 from reglora_core.models.swinunetr import build as build_swinunetr
 from reglora_core.models.tiny import TinyConfig, TinyFamily, TinyUNet
+from reglora_core.writing import write_atomically, write_text
 
 State = dict[str, torch.Tensor]
 WRAPPERS = ("state_dict", "net", "model", "model_state_dict")
@@ -53,7 +54,7 @@ def load_model(
             message = f"model {name_or_file!r}: neither a known name nor a file"
             raise ModelError(message, f"known names: {known}")
         entry = registry.model_entry("reglora-tiny")
-    checksum = sha256_of(path)
+    checksum = _checksum(path)
     if expected and checksum != expected:
         message = f"{path.name}: its checksum is {checksum[:12]}, recorded was {expected[:12]}"
         raise ModelError(message, "the file changed since its import; import it again")
@@ -63,8 +64,16 @@ def load_model(
     network = _build(entry, path, state, metadata)
     network = network.to(device).eval().requires_grad_(False)
     if entry.family == "tiny":
-        network = network.to(memory_format=torch.channels_last_3d)
+        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return BaseModel(entry, network, FAMILIES[entry.family], checksum, entry.patch_size)
+
+
+def _checksum(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        message = f"{path}: the weights cannot be read ({error.strerror})"
+        raise ModelError(message, "install the program again, or give another file") from error
 
 
 def sha256_of(path: Path) -> str:
@@ -138,16 +147,28 @@ def _build(
         if "config" not in metadata:
             message = f"{path.name}: its description of the network is missing"
             raise ModelError(message, "write it with `reglora pretrain`")
-        config = json.loads(metadata["config"])
-        for key in ("widths", "classes"):
-            config[key] = tuple(config[key])
-        network: nn.Module = TinyUNet(TinyConfig(**config))
+        network: nn.Module = TinyUNet(_tiny_config(path, metadata["config"]))
         _fill(path, network, state, optional="")
         return network
-    size = state["encoder1.layer.conv1.conv.weight"].shape[0] if state else 48
+    first = state.get("encoder1.layer.conv1.conv.weight")
+    size = 48 if first is None else first.shape[0]
+    if size % 12:  # the heads of the attention divide it
+        message = f"{path.name}: feature size {size} is that of no SwinUNETR"
+        raise ModelError(message, "these weights are for another network")
     network = build_swinunetr(feature_size=size)
     _fill(path, network, state, optional="out.")
     return network
+
+
+def _tiny_config(path: Path, text: str) -> TinyConfig:
+    try:
+        config = json.loads(text)
+        for key in ("widths", "classes"):
+            config[key] = tuple(config[key])
+        return TinyConfig(**config)
+    except (ValueError, TypeError, KeyError) as error:
+        message = f"{path.name}: its description of the network is damaged ({error})"
+        raise ModelError(message, "write it with `reglora pretrain`") from error
 
 
 def _fill(path: Path, network: nn.Module, state: State, optional: str) -> None:
@@ -171,6 +192,7 @@ def import_model(name: str, file: Path, cache: Path | None = None) -> Path:
 
     Raises:
         ModelError: unknown name, an embedded network, or weights that do not match it.
+        OutputError: the cache cannot be written.
     """
     entry = registry.model_entry(name)
     if entry.weights:
@@ -182,14 +204,23 @@ def import_model(name: str, file: Path, cache: Path | None = None) -> Path:
     state, metadata = read_weights(file)
     _build(entry, file, state, metadata)
     folder = (cache or registry.default_cache()) / name
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("weights.*"):
-        old.unlink()
     target = folder / f"weights{file.suffix}"
-    shutil.copyfile(file, target)
-    record = {"sha256": sha256_of(target), "imported_from": file.name, "licence": entry.licence}
-    (folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    record = {"sha256": sha256_of(file), "imported_from": file.name, "licence": entry.licence}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"{folder}: cannot be made ({error.strerror})"
+        raise OutputError(message, "the weights are kept below the home folder") from error
+    write_atomically(target, lambda place: _copy(file, place))
+    write_text(folder / "record.json", json.dumps(record, indent=1))
+    for old in folder.glob("weights.*"):
+        if old != target:
+            old.unlink()
     return target
+
+
+def _copy(file: Path, place: Path) -> None:
+    shutil.copyfile(file, place)
 
 
 def save_tiny(network: TinyUNet, path: Path, metadata: dict[str, str]) -> None:

@@ -121,8 +121,16 @@ def weights_file(entry: ModelEntry, cache: Path | None = None) -> Path:
 
 
 def recorded_sha256(path: Path) -> str:
-    """Return the checksum recorded when weights were imported, or an empty text."""
-    record = path.with_name("record.json")
-    if not record.exists():
+    """Return the checksum recorded when weights were imported, or an empty text.
+
+    Raises:
+        ModelError: the record is damaged.
+    """
+    try:
+        record = json.loads(path.with_name("record.json").read_text(encoding="utf-8"))
+        return str(record["sha256"])
+    except FileNotFoundError:
         return ""
-    return str(json.loads(record.read_text(encoding="utf-8")).get("sha256", ""))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        message = f"{path.parent}: the record of the import is damaged"
+        raise ModelError(message, "import the weights again") from error

@@ -6,9 +6,10 @@ its input is oriented to RAS, 1.5 mm isotropic, HU [-175, 250] mapped onto [0, 1
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch  # noqa: TID253
 from monai.networks.nets import SwinUNETR  # noqa: TID253
-from torch import nn  # noqa: TID253
 
 HU_WINDOW = (-175.0, 250.0)
 
@@ -21,15 +22,15 @@ def build(feature_size: int = 48, classes: int = 1) -> SwinUNETR:
 class SwinFamily:
     """SwinUNETR as a base network."""
 
-    def stride(self, network: nn.Module) -> int:
+    def stride(self, network: Any) -> int:
         del network
         return 32
 
-    def widths(self, network: nn.Module) -> tuple[int, ...]:
+    def widths(self, network: Any) -> tuple[int, ...]:
         size = network.out.conv.conv.in_channels
         return (16 * size, 8 * size, 4 * size, 2 * size, size, size)
 
-    def feature_maps(self, network: nn.Module, hounsfield: torch.Tensor) -> list[torch.Tensor]:
+    def feature_maps(self, network: Any, hounsfield: torch.Tensor) -> list[torch.Tensor]:
         """Return the decoder's six maps, /32 to full resolution, in canonical orientation."""
         low, high = HU_WINDOW
         inputs = ((hounsfield - low) / (high - low)).clamp(0, 1)[:, None]

@@ -82,7 +82,8 @@ class TinyUNet(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return logits of the trained classes (batch, classes, D, H, W)."""
         fine = self.feature_maps(inputs)[-1]
-        return self.classifier(fine.movedim(1, -1)).movedim(-1, 1)
+        logits: torch.Tensor = self.classifier(fine.movedim(1, -1))
+        return logits.movedim(-1, 1)
 
 
 def network_inputs(hounsfield: torch.Tensor) -> torch.Tensor:

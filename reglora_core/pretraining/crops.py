@@ -76,7 +76,7 @@ def _center(labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     present = present[present > 0]
     if len(present) and _uniform(generator) < 0.85:
         chosen = present[int(torch.randint(len(present), (), generator=generator))]
-        voxels = (labels == chosen).nonzero()
+        voxels = torch.eq(labels, chosen).nonzero()
         return voxels[int(torch.randint(len(voxels), (), generator=generator))].float()
     return torch.rand(3, generator=generator) * torch.tensor(labels.shape)
 

@@ -217,7 +217,8 @@ def start(config: PretrainConfig, classes: tuple[str, ...], device: torch.device
     """Return an untrained learner with its optimizer."""
     torch.manual_seed(config.seed)
     network = TinyUNet(TinyConfig(widths=tuple(config.widths), classes=classes))
-    learner = Learner(network).to(device, memory_format=torch.channels_last_3d)
+    learner = Learner(network).to(device)
+    learner.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         learner.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )

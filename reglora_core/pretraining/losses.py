@@ -46,7 +46,7 @@ def partial_loss(
 ) -> torch.Tensor:
     """Return cross-entropy plus soft Dice loss over the known classes present in the sample."""
     log_p = partial_log_probabilities(logits, is_known)
-    entropy = F.nll_loss(log_p, labels)
+    entropy: torch.Tensor = F.nll_loss(log_p, labels)
     present = torch.unique(labels)
     present = present[present > 0]
     if not len(present):
@@ -54,7 +54,8 @@ def partial_loss(
     p = log_p[:, present].exp()
     target = (labels[:, None] == present).float()
     dice = (2 * (p * target).sum(0) + 1) / (p.sum(0) + target.sum(0) + 1)
-    return entropy + (1 - dice).mean()
+    missed: torch.Tensor = (1 - dice).mean()
+    return entropy + missed
 
 
 def features_at(maps: list[torch.Tensor], points: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ HOST := .venv-host/bin
 SAMPLE := .cache/sample
 HOST_TEST := QT_QPA_PLATFORM=offscreen $(HOST)/python -m pytest
 
-.PHONY: help demo test lint bench clean check core-tests host-tests
+.PHONY: help demo pictures test lint core-tests host-tests bench clean
 
 help:
 	@echo 'make demo    organs of a real CT from five painted slices: a table and pictures in demo/'
@@ -30,6 +30,16 @@ help:
 demo: .venv/.core .venv/.anchor $(SAMPLE)/structures.csv
 	@$(BIN)/reglora demo --data $(SAMPLE) --out demo --slices $(SLICES) \
 		--anchors Testing/benchmarks/slicer_anchors.py
+
+# The README's pictures are the demo's, smaller.
+pictures: demo
+	@mkdir -p docs/pictures
+	@$(BIN)/python -c "import sys; from pathlib import Path; from PIL import Image; \
+		pictures = {path.name: Image.open(path).convert('RGB') for path in Path('demo').glob('*.png')}; \
+		[picture.thumbnail((1500, 1500), Image.LANCZOS) for picture in pictures.values()]; \
+		[picture.quantize(256, dither=0).save(Path('docs/pictures') / name, optimize=True) \
+		for name, picture in pictures.items()]"
+	@ls -l docs/pictures
 
 test: lint core-tests host-tests
 

@@ -39,6 +39,7 @@ def run_demo(
     slices: int,
     anchors: Path | None,
     on_start: OnStart = lambda reporter: None,
+    budget: float = 60.0,
 ) -> int:
     """Run the demo; return the exit code.
 
@@ -47,7 +48,8 @@ def run_demo(
         out: folder for results and pictures.
         slices: number of painted slices.
         anchors: the script that runs Slicer's own tools, or None.
-        on_start: gets the reporter of the adaptation, to cancel by it.
+        on_start: gets the reporter of what is running, to cancel by it.
+        budget: seconds for the adaptation.
 
     Raises:
         InputError: the sample is missing, or so many slices cannot be painted.
@@ -61,7 +63,7 @@ def run_demo(
     files = _Files(out)
     _write_inputs(sample, chosen, files)
     _say(f"adapting to axial slices {', '.join(map(str, chosen))}")
-    job = AdaptJob(images=(sample.path,), labels=(files.painted,), out=out)
+    job = AdaptJob(images=(sample.path,), labels=(files.painted,), out=out, budget=budget)
     code, result, events = _run(job, on_start)
     if code != DONE:
         return code

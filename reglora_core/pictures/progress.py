@@ -110,8 +110,10 @@ def _draw_losses(axes: Axes, losses: dict[str, Curve], previews: Sequence[float]
             0.5, 0.5, "no loss was reported", color=MUTED, ha="center", transform=axes.transAxes
         )
     for (stage, (seconds, loss)), color in zip(losses.items(), itertools.cycle(SERIES)):
-        axes.plot(seconds, loss, color=color, linewidth=0.7, alpha=0.35)
-        axes.plot(seconds, _smooth(loss), color=color, linewidth=1.8, label=stage)
+        for number, (start, stop) in enumerate(_fits(loss)):
+            piece, label = slice(start, stop), stage if number == 0 else None
+            axes.plot(seconds[piece], loss[piece], color=color, linewidth=0.7, alpha=0.35)
+            axes.plot(seconds[piece], _smooth(loss[piece]), color=color, linewidth=1.8, label=label)
     for number, second in enumerate(previews):
         label = "preview" if number == 0 else None
         axes.axvline(
@@ -120,14 +122,27 @@ def _draw_losses(axes: Axes, losses: dict[str, Curve], previews: Sequence[float]
     if losses:
         axes.set_ylim(bottom=0.0)
         axes.legend(
-            frameon=False, labelcolor=TEXT, fontsize=SMALL_POINTS + 0.5, ncols=4, loc="upper right"
+            frameon=False,
+            labelcolor=TEXT,
+            fontsize=SMALL_POINTS + 0.5,
+            ncols=4,
+            loc="lower right",
+            bbox_to_anchor=(1.0, 1.0),
         )
+
+
+def _fits(loss: Curve) -> list[tuple[int, int]]:
+    """Return start and stop of each fit: one that starts anew leaps up by half of the range."""
+    leap = 0.5 * (loss.max() - loss.min())
+    starts = [0, *(np.flatnonzero(np.diff(loss) > max(leap, 1e-6)) + 1).tolist()]
+    return list(zip(starts, [*starts[1:], len(loss)], strict=True))
 
 
 def _smooth(loss: Curve) -> Curve:
     """Return the mean of as many steps before as after, fewer at the ends: no bias on a slope."""
     places = np.arange(len(loss))
-    reach = np.minimum(np.minimum(places, places[::-1]), SMOOTHING_STEPS // 2)
+    most = min(SMOOTHING_STEPS, len(loss) // 5) // 2
+    reach = np.minimum(np.minimum(places, places[::-1]), most)
     total = np.concatenate([[0.0], np.cumsum(loss)])
     smooth: Curve = (total[places + reach + 1] - total[places - reach]) / (2 * reach + 1)
     return smooth

@@ -32,6 +32,7 @@ class AnnotatePanel:
         self._times: dict[str, tuple] = {}
         self._steps: Steps | None = None
         self._isScheduled = False
+        self._suggestion = ""
         editor = self._ui.segmentEditor
         editor.setMaximumNumberOfUndoStates(10)
         editor.setEffectNameOrder(_EFFECTS)
@@ -104,16 +105,16 @@ class AnnotatePanel:
         self._updateButtons()
 
     def onSuggest(self) -> None:
+        parameters = self._widget.parameters
         with self._widget.telling(self._ui.annotateMessage):
-            parameters = self._widget.parameters
-            place = self._logic.suggestNextSlice(
-                parameters.inputVolume, parameters.segmentation, self.slices
+            slices = self.current() or self._logic.annotatedSlices(
+                parameters.inputVolume, parameters.segmentation
             )
-        if place is not None:
+            place = self._logic.suggestNextSlice(parameters.inputVolume, parameters.segmentation, slices)
+            label = slices.label(place) if place is not None else ""
             text = _("Paint every organ that you see on {slice}, the slice that is shown now.")
-            self._tell(text.format(slice=self.slices.label(place)))
-        else:
-            self._tell(_("Every slice is painted."))
+            self._suggestion = text.format(slice=label) if label else _("Every slice is painted.")
+            self._tellState()
 
     def onNotPainted(self, isNotPainted: bool) -> None:
         row, column = self._selected()
@@ -221,12 +222,24 @@ class AnnotatePanel:
         table.resizeColumnsToContents()
         table.setCurrentCell(*selected)
         self._updateButtons()
-        self._tellLeftOut()
+        self._suggestion = ""
+        self._tellState()
 
-    def _tellLeftOut(self) -> None:
+    def _tellState(self) -> None:
+        slanted = [paint.name for paint in self.slices.slanted()] if self.slices is not None else []
+        if slanted:
+            text = _(
+                "{names}: painted in an oblique view, so that no slice of the volume is painted whole. "
+                "Undo it, turn the views to the volume (Suggest next slice does), and paint again."
+            )
+            self._tell(text.format(names=", ".join(slanted)), isError=True)
+            return
+        lines = [self._suggestion] if self._suggestion else []
         names = [paint.name for paint in self.slices.leftOut()] if self.slices is not None else []
-        text = _("Not learned: {names} (choose the organ and tick Learn this organ to change that).")
-        self._tell(text.format(names=", ".join(names)) if names else "")
+        if names:
+            text = _("Not learned: {names} (choose the organ and tick Learn this organ to change that).")
+            lines.append(text.format(names=", ".join(names)))
+        self._tell("\n".join(lines))
 
     def _updateButtons(self) -> None:
         row, column = self._selected()

@@ -17,6 +17,7 @@ from .Paint import (
     Slice,
     formatSlices,
     getTag,
+    isSlanted,
     isWhole,
     mainAxis,
     readPaint,
@@ -115,6 +116,10 @@ class AnnotatedSlices:
         used = {paint.segmentId for paint in self.painted()}
         paints = self._paints.values()
         return [paint for paint in paints if paint.block is not None and paint.segmentId not in used]
+
+    def slanted(self) -> list[SegmentPaint]:
+        """Return the organs that are painted on an oblique plane, which gives no whole slice."""
+        return [paint for paint in self.painted() if isSlanted(paint, self.grid)]
 
     def setUsed(self, segmentId: str, isUsed: bool) -> None:
         """Take a segment into the adaptation, or leave it out; saved with the segmentation."""

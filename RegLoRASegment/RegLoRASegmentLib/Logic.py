@@ -103,6 +103,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     def jumpToSlice(self, slices: AnnotatedSlices, place: Slice) -> None:
         """Move all slice views to a slice."""
         center = slices.grid.sliceCenter(*place)
+        Plans.turnViewsTo(slices.grid)
         mode = slicer.vtkMRMLSliceNode.DefaultJumpSlice
         slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *center, mode)
 

@@ -21,6 +21,8 @@ PAINTED_TAG = "RegLoRASegment.Painted"
 APPLIED_TAG = "RegLoRASegment.Applied"
 Slice = tuple[int, int]
 _WHOLE_SLICES = 12  # a segment with fewer along some axis may be painted slice by slice
+_MIN_PLANE, _MAX_PLANE = 60, 200_000  # voxels of which a plane is looked for
+_ALIGNED_COSINE = 0.996  # of 5 degrees
 _MAX_SPARSE_SLICES = 80  # more painted slices than that along every axis: a whole volume
 
 
@@ -86,6 +88,19 @@ def isWhole(paint: SegmentPaint) -> bool:
         return False
     isLong = min(paint.block.mask.shape) >= _WHOLE_SLICES
     return isLong and max(paint.lonely) < 0.25 * paint.total
+
+
+def isSlanted(paint: SegmentPaint, grid: Grid) -> bool:
+    """Tell whether an organ is painted on one plane that does not follow the volume's slices."""
+    if paint.block is None or paint.applied is not None or not _MIN_PLANE < paint.total < _MAX_PLANE:
+        return False
+    places = np.argwhere(paint.block.mask)[:, ::-1] @ grid.toWorld[:3, :3].T
+    _places, spread, directions = np.linalg.svd(places - places.mean(axis=0), full_matrices=False)
+    thickness = spread[2] / np.sqrt(paint.total)
+    axes = grid.toWorld[:3, :3] / np.linalg.norm(grid.toWorld[:3, :3], axis=0)
+    isAligned = np.abs(directions[2] @ axes).max() > _ALIGNED_COSINE
+    isPlane = spread[1] > 4 * spread[2] and thickness < max(grid.spacing(axis) for axis in range(3))
+    return bool(isPlane and not isAligned)
 
 
 def mainAxis(paints) -> int:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
+import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
@@ -13,8 +14,11 @@ from reglora_core.errors import InputError, OutputError
 
 from . import SceneExport
 from .AnnotatedSlices import AnnotatedSlices
+from .Grid import arrayOf, matrixOf
 from .Resources import checkResources, threadCount
 from .Run import Plan
+
+_FOLLOWS_COSINE = 0.9999  # of less than one degree
 
 
 def planAdapt(slices, volumeNode, segmentationNode, folder: Path, segmentIds, options: dict) -> Plan:
@@ -85,6 +89,16 @@ def newSegmentation(volumeNode):
         node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
     return node
+
+
+def turnViewsTo(grid) -> None:
+    """Turn the slice views that do not follow the volume's slices, so that these can be painted."""
+    axes = grid.toWorld[:3, :3] / np.linalg.norm(grid.toWorld[:3, :3], axis=0)
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        toRas = arrayOf(node.GetSliceToRAS())
+        normal = toRas[:3, 2] / np.linalg.norm(toRas[:3, 2])
+        if np.abs(normal @ axes).max() < _FOLLOWS_COSINE:
+            node.RotateToAxes(matrixOf(grid.toWorld))
 
 
 def hardenedCopy(volumeNode):

@@ -11,6 +11,7 @@ from pathlib import Path
 from slicer.i18n import tr as _
 
 from reglora_core.errors import OutputError, ResourceError
+from reglora_core.models.registry import model_entry
 
 _WORKER_BYTES = 900 * 2**20  # Python with torch, before any image
 _BYTES_PER_VOXEL = 24  # image, labels and their copies in the worker
@@ -46,6 +47,18 @@ def checkResources(voxelCount: int, voxelBytes: int, folder: Path) -> None:
         problem = _("{free} of memory are free, about {needed} are needed")
         values = {"free": _gigabytes(available), "needed": _gigabytes(needed)}
         raise ResourceError(problem.format(**values), _("close other programs, or crop the volume"))
+
+
+def describeModel(name: str, voxelCount: int) -> str:
+    """Return lines on a base model: what it is, its licence, and the memory that a run takes."""
+    entry = model_entry(name)
+    lines = [entry.description, _("Licence: {licence}").format(licence=entry.licence)]
+    if voxelCount:
+        text = _("Memory: about {needed} needed, {free} free")
+        available = availableMemoryBytes()
+        free = _gigabytes(available) if available is not None else "?"
+        lines.append(text.format(needed=_gigabytes(neededMemoryBytes(voxelCount)), free=free))
+    return "\n".join(lines)
 
 
 def checkFolder(folder: Path) -> None:

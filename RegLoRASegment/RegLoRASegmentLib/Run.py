@@ -38,6 +38,7 @@ class State(enum.Enum):
     FAILED = "failed"
 
 
+SILENCE_SECONDS = 60.0  # a worker that says nothing for longer is told of
 ENDED = (State.FINISHED, State.CANCELLED, State.FAILED)
 
 
@@ -125,6 +126,12 @@ class Run:
         return self.isEnded and self.content is not None
 
     @property
+    def silentSeconds(self) -> float | None:
+        """Return for how long a working run has said nothing, if that is unusually long."""
+        silent = time.monotonic() - self.silentSince
+        return silent if self.state is State.WORKING and silent > SILENCE_SECONDS else None
+
+    @property
     def adapterPath(self) -> Path | None:
         """Return the adapter that the run has written, if it has."""
         path = self.plan.folder / "result" / "adapter.safetensors"
@@ -176,6 +183,14 @@ class Run:
         self.silentSince = time.monotonic()
         self._setState(State.WORKING)
         self._process.start(self.plan.folder, self._pythonPath)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Tell every few seconds of a worker that has fallen silent."""
+        if self.state is State.WORKING:
+            if self.silentSeconds is not None:
+                self._notify(self, "silent")
+            self._callLater(5.0, self._watch)
 
     def _onEvent(self, event: Event) -> None:
         self.silentSince = time.monotonic()

@@ -256,6 +256,9 @@ def _statusText(run: Run) -> str:
         return _("{volume}: stopped early; the best result so far is shown.").format(volume=volume)
     if run.state is not State.WORKING:
         return texts[run.state].format(volume=volume)
+    if run.silentSeconds is not None:
+        text = _("{volume}: no sign of the worker for {time}; it may lack memory. Cancel stops it.")
+        return text.format(volume=volume, time=_duration(run.silentSeconds))
     stages = {
         "read": _("reading the volume"),
         "head": _("learning a first result"),

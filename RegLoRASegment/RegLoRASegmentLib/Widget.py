@@ -19,6 +19,7 @@ from reglora_core.errors import RegLoRAError
 from . import Install, SceneExport
 from .AdapterPanel import AdapterPanel
 from .AnnotatePanel import AnnotatePanel
+from .Resources import describeModel
 from .RunPanel import RunPanel
 
 
@@ -119,9 +120,9 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     @contextlib.contextmanager
     def telling(self, label):
         """Show errors that the user can act on in a label; no pop-up."""
+        show(label, "")
         try:
             yield
-            show(label, "")
         except RegLoRAError as error:
             show(label, str(error), isError=True)
 
@@ -149,6 +150,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             elif self.logic.workerCommand and self.logic.workerCommand[1:] == ["-m", "reglora_core"]:
                 self.logic.workerCommand = None
         self.updateInputs()
+        self.updateModel()
         self.annotate.update()
         self.run.update()
         self.adapter.update()
@@ -159,6 +161,15 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with self.telling(self.ui.inputsMessage):
             if volume is not None:
                 SceneExport.checkVolume(volume)
+
+    def updateModel(self) -> None:
+        """Show what the base model is, and whether the memory suffices."""
+        if self.parameters is None:
+            return
+        volume = self.parameters.inputVolume
+        image = volume.GetImageData() if volume is not None else None
+        text = describeModel(self.parameters.baseModel, image.GetNumberOfPoints() if image else 0)
+        show(self.ui.modelMessage, text)
 
     def _onSceneStartClose(self, *_arguments) -> None:
         self.setParameterNode(None)

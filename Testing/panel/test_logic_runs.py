@@ -188,6 +188,23 @@ def test_a_missing_worker_is_reported(logic, painted):
     assert "cannot be started: /nowhere/python" in run.message
 
 
+def test_a_silent_worker_is_told_of(logic, painted, host, monkeypatch):
+    from RegLoRASegmentLib import Run
+
+    heard = []
+    logic.listeners.append(lambda run, what: heard.append(what))
+    logic.workerCommand = standIn("started,obey")
+    run = logic.adapt(*painted)
+    host.wait_until(lambda: run.pid is not None)
+    assert run.silentSeconds is None
+    monkeypatch.setattr(Run, "SILENCE_SECONDS", 0.0)
+    assert run.silentSeconds > 0
+    run._watch()
+    assert heard[-1] == "silent"
+    logic.cancel(run)
+    logic.waitFor(run)
+
+
 def test_cancel_is_quick_and_keeps_what_there_is(logic, painted, host):
     logic.workerCommand = standIn("started,preview,nap,obeykeep")
     run = logic.adapt(*painted)

@@ -369,3 +369,39 @@ def test_other_organs_are_left_alone(panel, painted, host):
     host.click(panel.ui.applyButton)
     host.wait_until(lambda: "Applied" in panel.ui.statusLabel.text)
     np.testing.assert_array_equal(maskOf(segmentation, "body", volume), mask > 0)
+
+
+def test_suggest_next_slice_turns_the_views_to_an_oblique_volume(panel, host):
+    toRas = TO_RAS.copy()
+    angle = np.radians(25)
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    toRas[:3, :3] = turn @ toRas[:3, :3]
+    volume = slicer.util.addVolumeFromArray(np.zeros((24, 40, 44), np.int16), toRas, "Oblique")
+    panel.ui.inputSelector.setCurrentNode(volume)
+    panel.ui.segmentationSelector.setCurrentNode(makeSegmentation(volume))
+    host.wait_until(lambda: panel.ui.slicesTable.rowCount == 2)
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    host.click(panel.ui.suggestButton)
+    node = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
+    normal = np.array([node.GetSliceToRAS().GetElement(row, 2) for row in range(3)])
+    assert abs(normal @ turn[:, 2]) == pytest.approx(1)
+    editor = panel.ui.segmentEditor
+    editor.setCurrentSegmentID("liver")
+    editor.setActiveEffectByName("Paint")
+    editor.activeEffect().setCommonParameter("BrushDiameterIsRelative", 0)
+    editor.activeEffect().setCommonParameter("BrushAbsoluteDiameter", 12.0)
+    start, end = toRas @ [10, 12, 11, 1], toRas @ [14, 18, 11, 1]
+    host.paint("Red", [start[:3], end[:3]])
+    host.wait_until(lambda: panel.ui.slicesTable.rowCount == 3)
+    assert cells(panel.ui.slicesTable)[1][:2] == ["axial 12", "painted"]
+    editor.setActiveEffect(None)
+    for name in ("Red", "Yellow", "Green"):
+        view = slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode()
+        view.SetOrientationToDefault()
+
+
+def test_the_model_is_described_with_its_licence_and_memory(panel, painted):
+    text = panel.ui.modelMessage.text
+    assert "Licence: Apache-2.0" in text
+    assert "GB needed" in text
+    assert painted

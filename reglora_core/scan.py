@@ -56,7 +56,7 @@ def prepare_scan(
     grid = Grid.of(array.shape, spacing, working_mm)
     thinned = np.ascontiguousarray(array[::2, ::2, ::2]).astype(np.float32)
     modality = modality or detect_modality(torch.from_numpy(thinned))
-    voxels = torch.from_numpy(np.ascontiguousarray(array).astype(np.float32, copy=False))
+    voxels = torch.from_numpy(np.array(array, np.float32, order="C"))  # a view is read-only
     if modality == "ct":  # before averaging: markers such as -3024 must not bleed into the skin
         voxels = voxels.clamp(-1024, 3071)
     hounsfield = to_hounsfield(grid.to_working(voxels), modality)

@@ -121,8 +121,9 @@ class Head(nn.Module):
 
     def _hidden_levels(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         """Return each level's part of the hidden layer (1, hidden, D', H', W'), channels last."""
-        means, deviations = self.mean.split(self.widths), self.deviation.split(self.widths)
-        weights = self.hidden.weight.split(self.widths, dim=1)
+        widths = list(self.widths)
+        means, deviations = torch.split(self.mean, widths), torch.split(self.deviation, widths)
+        weights = torch.split(self.hidden.weight, widths, dim=1)
         levels = []
         for number, level in enumerate(maps):
             columns = level.movedim(1, -1)

@@ -45,6 +45,10 @@ class Grid:
         shift[:3, 3] = extent[::2]
         return cls(shape, toWorld @ imageToOwn(image) @ shift)
 
+    def coincidesWith(self, other: Grid) -> bool:
+        """Tell whether the voxels of both lie on one lattice."""
+        return _wholeShift(np.linalg.inv(self.toWorld) @ other.toWorld, other.shape) is not None
+
     def axisName(self, axis: int) -> str:
         """Return the anatomical name of slices across array axis `axis` (0 is k)."""
         return self.axisNames()[axis]

@@ -120,10 +120,8 @@ def mainAxis(paints) -> int:
     return int(np.argmin(counts))
 
 
-def markApplied(segmentationNode, segmentId: str, painted, grid: Grid) -> None:
-    """Remember which slices are the user's, and what the others look like now."""
-    segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
-    block = segmentBlock(segmentationNode, segmentId, grid)
+def markApplied(segment, block: Block | None, painted, grid: Grid) -> None:
+    """Remember which slices are the user's, and what the segment looks like now on the grid."""
     axis = next(iter(sorted(painted)), (0, 0))[0]
     sums = checksums(block, axis, grid.shape)
     segment.SetTag(PAINTED_TAG, formatSlices(painted))

@@ -186,8 +186,15 @@ class SceneImport:
             block = self._masked(block, segmentId, target)
         segmentId = self._setLabelmap(segmentId, result, block, target)
         painted = known if mode is Mode.REPLACE else ()
-        markApplied(self._segmentationNode, segmentId, painted, self._grid)
+        segment = self._segmentation.GetSegment(segmentId)
+        markApplied(segment, self._seen(segmentId, block, target), painted, self._grid)
         return segmentId
+
+    def _seen(self, segmentId: str, block: Block | None, target: Grid) -> Block | None:
+        """Return what was just written as it is seen on the volume's grid."""
+        if block is not None and target.coincidesWith(self._grid):
+            return moveBlock(block, target, self._grid)
+        return segmentBlock(self._segmentationNode, segmentId, self._grid)
 
     def _known(self, slices: AnnotatedSlices, segmentId: str):
         paint = next(paint for paint in slices.paints if paint.segmentId == segmentId)
@@ -196,7 +203,7 @@ class SceneImport:
     def _kept(self, slices: AnnotatedSlices, segmentId: str, target: Grid) -> Block | None:
         """Return the user's own voxels: all, unless a result was applied to the segment before."""
         paint = next(paint for paint in slices.paints if paint.segmentId == segmentId)
-        if paint.applied is None:
+        if paint.applied is None and not target.coincidesWith(self._grid):
             return segmentBlock(self._segmentationNode, segmentId, target)
         if paint.block is None:
             return None

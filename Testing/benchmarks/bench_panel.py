@@ -1,14 +1,16 @@
+# ruff: noqa: TID251 - what Slicer, Qt and the panel do together is measured
 """How long the panel blocks the application, at 512 x 512 x 300 voxels.
 
 .venv-host/bin/python Testing/benchmarks/bench_panel.py [--size I J K] [--worker-python PYTHON]
 
-Prints one JSON object: seconds, and the longest stalls of the event loop. Without --worker-python the
-worker is a stand-in, which computes nothing; with it, the real one runs beside.
+Prints one JSON object: seconds, and the longest stalls of the event loop. Without --worker-python
+the worker is a stand-in, which computes nothing; with it, the real one runs beside.
 """
 
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,20 +37,31 @@ def main():
 
     panel = slicer.modules.RegLoRASegmentWidget
     panel.logic.temporaryFolder = tempfile.mkdtemp(prefix="bench-")
-    volume, segmentation = make_scene(panel, arguments.size)
+    segmentation = make_scene(panel, arguments.size)
     host.wait_until(lambda: panel.ui.adaptButton.enabled, 60)
-    figures |= measure_run(host, panel, arguments.worker_python)
-    sys.stderr.write(f"{figures}\n")
-    figures |= measure_apply(host, panel, segmentation)
+    figures["redraw_s"] = measure_redraw(host)
+    slicer.app.pauseRender()  # what software rendering takes is not the panel's doing
+    figures["run_without_drawing"] = measure_run(host, panel, arguments.worker_python)
+    slicer.app.resumeRender()
+    figures["apply"] = measure_apply(host, panel, segmentation)
+    panel.logic.discard()
+    if arguments.worker_python is None:
+        figures["run_with_drawing"] = measure_run(host, panel, None)
     figures |= measure_cancel(host, panel, arguments.worker_python)
+    if arguments.worker_python:
+        figures["against_command_line"] = measure_overhead(panel, arguments.worker_python)
     panel.logic.close()
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
 
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--size", type=int, nargs=3, default=[512, 512, 300], metavar=("I", "J", "K"))
-    parser.add_argument("--worker-python", help="interpreter of the real worker (default: a stand-in)")
+    parser.add_argument(
+        "--size", type=int, nargs=3, default=[512, 512, 300], metavar=("I", "J", "K")
+    )
+    parser.add_argument(
+        "--worker-python", help="interpreter of the real worker (default: a stand-in)"
+    )
     return parser.parse_args()
 
 
@@ -56,7 +69,7 @@ def measure_setup(host):
     """Return the seconds of module load and panel setup, without the imports of Slicer's own."""
     import ctk  # noqa: F401
     import qt  # noqa: F401
-    from slicer import parameterNodeWrapper, ScriptedLoadableModule  # noqa: F401
+    from slicer import ScriptedLoadableModule, parameterNodeWrapper  # noqa: F401
 
     start = time.perf_counter()
     host.load_module(MODULE)
@@ -72,7 +85,9 @@ def make_scene(panel, size):
     shape = tuple(size[::-1])
     angle = np.radians(6)
     toRas = np.diag([0.7, 0.7, 1.0, 1.0])
-    toRas[:2, :2] = 0.7 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    toRas[:2, :2] = 0.7 * np.array(
+        [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    )
     voxels = np.random.default_rng(0).normal(0, 12, shape).astype(np.int16)
     volume = slicer.util.addVolumeFromArray(voxels, toRas, "CT")
     volume.CreateDefaultDisplayNodes()
@@ -85,18 +100,33 @@ def make_scene(panel, size):
         mask = np.zeros(shape, np.uint8)
         rows = slice(number * height + 10, number * height + height)
         mask[painted, rows, width // 8 : width * 7 // 8] = 1
-        segmentId = segmentation.GetSegmentation().AddEmptySegment(f"organ {number}", f"organ {number}")
+        segmentId = segmentation.GetSegmentation().AddEmptySegment(
+            f"organ {number}", f"organ {number}"
+        )
         slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, segmentId, volume)
     panel.ui.inputSelector.setCurrentNode(volume)
     panel.ui.segmentationSelector.setCurrentNode(segmentation)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
-    return volume, segmentation
+    return segmentation
 
 
 def command(python, scenario=SCENARIO):
     if python:
         return [python, "-m", "reglora_core"]
     return [sys.executable, str(ROOT / "Testing" / "panel" / "stand_in_worker.py"), scenario]
+
+
+def measure_redraw(host):
+    """Return the seconds that drawing every view once takes here, by software."""
+    import slicer
+
+    layout = slicer.app.layoutManager()
+    start = time.perf_counter()
+    for name in layout.sliceViewNames():
+        node = layout.sliceWidget(name).mrmlSliceNode()
+        node.SetSliceOffset(node.GetSliceOffset() + 5)
+    host.render()
+    return round(time.perf_counter() - start, 3)
 
 
 def measure_run(host, panel, python):
@@ -156,6 +186,50 @@ def measure_cancel(host, panel, python):
     host.click(panel.ui.cancelButton)
     host.wait_until(lambda: run.isEnded, 60)
     return {"cancel_s": round(time.perf_counter() - start, 3), "cancel_ended": run.state.value}
+
+
+def measure_overhead(panel, python, steps=20):
+    """Compare press-to-segmentation in the panel's logic with the command line on the same job."""
+    import slicer
+    from journey import ORGANS as CHOSEN
+    from journey import dataFolder
+    from RegLoRASegmentLib import Plans
+    from RegLoRASegmentLib.Logic import CORE_FOLDER
+
+    slicer.mrmlScene.Clear(0)
+    folder = dataFolder() / "ct_abdomen_3mm"
+    volume = slicer.util.loadVolume(str(folder / "ct.nii.gz"))
+    labels = slicer.util.loadVolume(
+        str(folder / "labels.nii.gz"), {"labelmap": True, "show": False}
+    )
+    reference = slicer.util.arrayFromVolume(labels)
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Organs")
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    for name, value in CHOSEN.items():
+        mask = np.zeros(reference.shape, np.uint8)
+        mask[[78, 88, 98]] = reference[[78, 88, 98]] == value
+        segmentId = segmentation.GetSegmentation().AddEmptySegment(name, name)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, segmentId, volume)
+    panel.logic.workerCommand = command(python)
+    start = time.perf_counter()
+    run = panel.logic.adapt(volume, segmentation, wait=True, steps=steps, method="head")
+    in_panel = time.perf_counter() - start
+    assert run.hasResult, run.message
+    job_folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    options = {"steps": steps, "method": "head"}
+    plan = Plans.planAdapt(None, volume, segmentation, job_folder, None, options)
+    for _ in plan.export:
+        pass
+    start = time.perf_counter()
+    environment = {**os.environ, "PYTHONPATH": CORE_FOLDER}
+    arguments = [python, "-m", "reglora_core", "run", str(job_folder / "job.json")]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, env=environment, **quiet) as process:
+        process.wait(600)  # its input stays open: the end of it would stop the job
+    assert plan.result.is_file()
+    alone = time.perf_counter() - start
+    figures = {"panel_s": in_panel, "command_line_s": alone, "longer_s": in_panel - alone}
+    return {name: round(value, 1) for name, value in figures.items()}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 SLICES ?= 5
-PIP := -m pip --disable-pip-version-check --quiet
+PIP := -m pip --disable-pip-version-check -qq
 BIN := .venv/bin
 HOST := .venv-host/bin
 SAMPLE := .cache/sample
@@ -31,13 +31,13 @@ demo: .venv/.core .venv/.anchor $(SAMPLE)/structures.csv
 	@$(BIN)/reglora demo --data $(SAMPLE) --out demo --slices $(SLICES) \
 		--anchors Testing/benchmarks/slicer_anchors.py
 
-# The README's pictures are the demo's, smaller.
+# The README's pictures are the demo's, smaller (below 600 kB each).
 pictures: demo
 	@mkdir -p docs/pictures
-	@$(BIN)/python -c "import sys; from pathlib import Path; from PIL import Image; \
+	@$(BIN)/python -c "from pathlib import Path; from PIL import Image; \
 		pictures = {path.name: Image.open(path).convert('RGB') for path in Path('demo').glob('*.png')}; \
-		[picture.thumbnail((1500, 1500), Image.LANCZOS) for picture in pictures.values()]; \
-		[picture.quantize(256, dither=0).save(Path('docs/pictures') / name, optimize=True) \
+		[picture.thumbnail((1150, 1150), Image.Resampling.LANCZOS) for picture in pictures.values()]; \
+		[picture.save(Path('docs/pictures') / name, optimize=True) \
 		for name, picture in pictures.items()]"
 	@ls -l docs/pictures
 

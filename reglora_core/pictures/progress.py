@@ -26,6 +26,7 @@ from reglora_core.pictures.style import (
 )
 
 SMOOTHING_STEPS = 15
+NOISY = 0.05  # median change of a step, as a part of the curve's range
 MAX_NAMED_LAYERS = 40
 WIDTH = 9.5  # inches, as all of these
 HEADER = 0.55
@@ -132,16 +133,20 @@ def _draw_losses(axes: Axes, losses: dict[str, Curve], previews: Sequence[float]
 
 
 def _fits(loss: Curve) -> list[tuple[int, int]]:
-    """Return start and stop of each fit: one that starts anew leaps up by half of the range."""
-    leap = 0.5 * (loss.max() - loss.min())
-    starts = [0, *(np.flatnonzero(np.diff(loss) > max(leap, 1e-6)) + 1).tolist()]
+    """Return start and stop of each fit: one that starts anew leaps up by half of the range.
+
+    Where the loss leaps from step to step anyway, it is all one fit.
+    """
+    rises, span = np.diff(loss), np.ptp(loss)
+    is_noisy = len(rises) and np.median(np.abs(rises)) > NOISY * span
+    starts = [0] if is_noisy else [0, *(np.flatnonzero(rises > 0.5 * span) + 1).tolist()]
     return list(zip(starts, [*starts[1:], len(loss)], strict=True))
 
 
 def _smooth(loss: Curve) -> Curve:
     """Return the mean of as many steps before as after, fewer at the ends: no bias on a slope."""
     places = np.arange(len(loss))
-    most = min(SMOOTHING_STEPS, len(loss) // 5) // 2
+    most = min(SMOOTHING_STEPS, len(loss) // 4) // 2
     reach = np.minimum(np.minimum(places, places[::-1]), most)
     total = np.concatenate([[0.0], np.cumsum(loss)])
     smooth: Curve = (total[places + reach + 1] - total[places - reach]) / (2 * reach + 1)

@@ -35,7 +35,7 @@ class AnnotatePanel:
         self._suggestion = ""
         editor = self._ui.segmentEditor
         editor.setMaximumNumberOfUndoStates(10)
-        editor.setEffectNameOrder(_EFFECTS)
+        editor.setEffectNameOrder(list(_EFFECTS))
         editor.unorderedEffectsVisible = False
         self._setEditorNode()
         self._ui.slicesTable.connect("cellClicked(int,int)", self.onCellClicked)

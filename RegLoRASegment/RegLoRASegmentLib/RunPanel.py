@@ -43,6 +43,9 @@ class RunPanel:
         return self._logic.currentRun
 
     def onAdapt(self) -> None:
+        self._attempt(self._adapt)
+
+    def _adapt(self) -> None:
         parameters = self._widget.parameters
         options = {
             "model": parameters.baseModel,
@@ -54,10 +57,6 @@ class RunPanel:
         }
         if parameters.warmStart:
             options["from_adapter"] = self._widget.adapter.startAdapter()
-        self._attempt(lambda: self._adapt(options))
-
-    def _adapt(self, options: dict) -> None:
-        parameters = self._widget.parameters
         slices = self._widget.annotate.current()
         self._logic.adapt(parameters.inputVolume, parameters.segmentation, slices=slices, **options)
 

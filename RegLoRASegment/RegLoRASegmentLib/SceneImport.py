@@ -89,6 +89,7 @@ class Preview:
             self.node = newSegmentation(content, self._volumeNode, name)
             self.node.SetAttribute(PREVIEW_ATTRIBUTE, "1")
             self.node.SetSaveWithScene(False)
+            self.node.SetHideFromEditors(True)  # it is no segmentation to paint in
             self.node.GetDisplayNode().SetSaveWithScene(False)
         self._updateDisplay()
 

@@ -34,6 +34,7 @@ class SequenceFiller:
         isInScene = self._result.GetScene() is not None
         if run.state is State.FINISHED and isInScene:
             run.preview.node.SetSaveWithScene(True)
+            run.preview.node.SetHideFromEditors(False)
             self._result.SetDataNodeAtValue(run.preview.node, value)
             self._logic.discard(run)
         if not self._values:

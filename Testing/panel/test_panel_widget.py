@@ -1,5 +1,6 @@
 """The panel, driven as a user does: by clicks and by the mouse on slice views."""
 
+import json
 import time
 
 import numpy as np
@@ -158,6 +159,7 @@ def test_adapt_preview_apply_undo(panel, painted, host):
     assert "finished" in panel.ui.statusLabel.text
     assert cells(panel.ui.resultTable) == [["liver", "0.91", "12.5", ""], ["spleen", "-", "3.2", ""]]
     assert panel.logic.currentRun.preview.node.GetDisplayNode().GetVisibility()
+    assert panel.ui.segmentationSelector.nodeCount() == 1  # the preview is not to be painted in
     import qt
 
     panel.ui.resultTable.item(1, 0).setCheckState(qt.Qt.Unchecked)
@@ -404,4 +406,39 @@ def test_the_model_is_described_with_its_licence_and_memory(panel, painted):
     text = panel.ui.modelMessage.text
     assert "Licence: Apache-2.0" in text
     assert "GB needed" in text
+    assert painted
+
+
+def test_correct_and_adapt_again_from_the_adapter(panel, painted, host):
+    volume, segmentation = painted
+    adaptAndWait(host, panel)
+    first = panel.logic.currentRun
+    host.click(panel.ui.applyButton)
+    host.wait_until(lambda: "Applied" in panel.ui.statusLabel.text)
+    corrected = maskOf(segmentation, "liver", volume)
+    corrected[11, :15] = False
+    segmentId = segmentation.GetSegmentation().GetSegmentIdBySegmentName("liver")
+    slicer.util.updateSegmentBinaryLabelmapFromArray(
+        corrected.astype(np.uint8), segmentation, segmentId, volume
+    )
+    host.wait_until(lambda: panel.ui.slicesTable.rowCount == 3)
+    panel.ui.warmStartBox.checked = True
+    adaptAndWait(host, panel)
+    second = panel.logic.currentRun
+    assert second is not first
+    job = json.loads((second.plan.folder / "job.json").read_text())
+    assert job["annotated"] == ["axial:6,11,16"]
+    assert job["from_adapter"] == str(first.adapterPath)
+    host.click(panel.ui.applyButton)
+    host.wait_until(lambda: "Applied" in panel.ui.statusLabel.text)
+    np.testing.assert_array_equal(maskOf(segmentation, "liver", volume)[11], corrected[11])
+    panel.ui.warmStartBox.checked = False
+    panel.logic.discard(first)
+
+
+def test_a_warm_start_without_an_adapter_is_a_line(panel, painted, host):
+    panel.ui.warmStartBox.checked = True
+    host.click(panel.ui.adaptButton)
+    assert "no adapter to start from" in panel.ui.statusLabel.text
+    panel.ui.warmStartBox.checked = False
     assert painted

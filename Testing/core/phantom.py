@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import SimpleITK as sitk
+import numpy as np  # noqa: TID253
+import SimpleITK as sitk  # noqa: TID253
 
 LIVER, SPLEEN = 1, 2
 SIZE = 48

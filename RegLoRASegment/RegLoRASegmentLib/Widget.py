@@ -32,6 +32,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self.parameters = None
         self._guiTag = None
+        self._workerPython = ""
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
@@ -145,10 +146,9 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         parameters = self.parameters
         if parameters is not None:
             python = parameters.workerPython.strip()
-            if python:
-                self.logic.workerCommand = [python, "-m", "reglora_core"]
-            elif self.logic.workerCommand and self.logic.workerCommand[1:] == ["-m", "reglora_core"]:
-                self.logic.workerCommand = None
+            if python != self._workerPython:  # what the console has set is left alone otherwise
+                self._workerPython = python
+                self.logic.workerCommand = [python, "-m", "reglora_core"] if python else None
         self.updateInputs()
         self.updateModel()
         self.annotate.update()

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
+import numpy as np  # noqa: TID253
 import phantom
 import pytest
-import SimpleITK as sitk
-import torch
 from phantom import LIVER, SPLEEN
 
 from reglora_core.adapt import AdaptResult, adapt
-from reglora_core.adapter import load_adapter
-from reglora_core.errors import AdapterError, Cancelled, InputError, OutputError, ResourceError
 from reglora_core.job import AdaptJob
-from reglora_core.models.base import BaseModel
 from reglora_core.volumes import read_image, read_labels
 
 pytestmark = pytest.mark.usefixtures("quick_fits")

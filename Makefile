@@ -70,7 +70,7 @@ clean:
 # Environments. torch goes first and at its exact version: whatever needs it later finds it there.
 
 define make-venv
-@test -x $(1)/bin/python || { \
+@test -x $(1)/bin/pip || { \
 	echo 'making $(1)'; \
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
@@ -110,9 +110,10 @@ endef
 	@touch $@
 
 .venv-host/.ready: Testing/host/requirements.txt Testing/host/apt-packages.txt
-	@missing=$$(for package in $$(cat Testing/host/apt-packages.txt); do \
+	@missing=$$(command -v dpkg >/dev/null || exit 0; \
+		for package in $$(cat Testing/host/apt-packages.txt) cmake; do \
 		dpkg -s $$package >/dev/null 2>&1 || echo $$package; done); \
-	if [ -n "$$missing" ] && command -v apt-get >/dev/null; then \
+	if [ -n "$$missing" ]; then \
 		if [ "$$(id -u)" = 0 ]; then \
 			echo 'installing' $$missing; apt-get update -qq; \
 			DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \

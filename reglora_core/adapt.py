@@ -296,12 +296,11 @@ class _Run:
         return Fitted(heads, experts, own, scores, is_adapted=bool(self.earlier))
 
     def _tested(self, first: Fitted) -> tuple[Fitted, Trial | None]:
-        """Test the first result on slices left out, and weigh its parts by how they did."""
+        """Test the first result on slices left out."""
         trial = try_out(self.model, self.task, self.generator, self.report)
         if trial is None:
             return first, None
-        scores = first.experts.fused(first.by_heads, self.task.groups, trial.trust)
-        return replace(first, scores=scores, held_out=trial.dice), trial
+        return replace(first, held_out=trial.dice), trial
 
     def _refined(self, first: Fitted, trial: Trial | None) -> Fitted:
         low_rank = lora.LowRankConfig(self.job.method, self.job.rank)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from reglora_core.experts import (
     given_expert,
     paint_on_grid,
 )
-from reglora_core.fusion import EVEN, fuse, trust_of
+from reglora_core.fusion import fuse
 from reglora_core.head import Groups, Head, HeadConfig, fit_head
 from reglora_core.models.base import BaseModel
 from reglora_core.organs import Organ
@@ -132,13 +132,11 @@ class ExpertScores:
             else:
                 self.propagated.append([given_expert(given[scan.body], paints[0])])
 
-    def fused(
-        self, probabilities: Probabilities, groups: Groups, trust: float = EVEN
-    ) -> list[list[torch.Tensor]]:
-        """Return the fused scores per painting and group, `trust` being the share of the heads."""
+    def fused(self, probabilities: Probabilities, groups: Groups) -> list[list[torch.Tensor]]:
+        """Return the fused scores per painting and group."""
         return [
             [
-                fuse(own, propagated, interpolated, paint, trust)
+                fuse(own, propagated, interpolated, paint)
                 for own, propagated, interpolated, paint in zip(
                     split_groups(scores, groups),
                     self.propagated[number],
@@ -227,7 +225,6 @@ class Trial:
         heads: fitted to what was kept.
         experts: of what was kept.
         by_heads: the heads' probabilities, per kept painting.
-        trust: the share that heads get in the fusion, from how both did.
         dice: of the fused result on the held-out slices, per organ.
     """
 
@@ -236,7 +233,6 @@ class Trial:
     heads: list[Head]
     experts: ExpertScores
     by_heads: Probabilities
-    trust: float
     dice: dict[str, float | None]
 
 
@@ -251,13 +247,8 @@ def try_out(
     heads = fit_heads(model, task, kept, generator, report)
     experts = ExpertScores(replace(task, given=()), kept)
     by_heads = probabilities(model, heads, kept)
-    split = [split_groups(own, task.groups) for own in by_heads]
-    trust = trust_of(
-        mean_dice(held_out_dice(task, whole, split)),
-        mean_dice(held_out_dice(task, whole, experts.propagated)),
-    )
-    dice = held_out_dice(task, whole, experts.fused(by_heads, task.groups, trust))
-    return Trial(whole, kept, heads, experts, by_heads, trust, dice)
+    dice = held_out_dice(task, whole, experts.fused(by_heads, task.groups))
+    return Trial(whole, kept, heads, experts, by_heads, dice)
 
 
 class Refinement:
@@ -286,12 +277,11 @@ class Refinement:
         """Return what was found.
 
         Args:
-            first: the result of the heads, weighed by the trial.
+            first: the result of the heads.
             trial: the test of it; None where no slice can be left out.
         """
         before = lora.adapter_state(self.model.network)
         result = replace(first, remarks=list(first.remarks))
-        trust = EVEN if trial is None else trial.trust
         refiner = self._refiner(first.heads if trial is None else trial.heads)
         if trial is not None:
             adapted = self._tried(refiner, trial)
@@ -313,7 +303,7 @@ class Refinement:
         refined = probabilities(self.model, refiner.heads, self.task.paintings)
         result.heads = list(refiner.heads)
         result.by_heads = _mean(first.by_heads, refined)
-        result.scores = first.experts.fused(result.by_heads, self.task.groups, trust)
+        result.scores = first.experts.fused(result.by_heads, self.task.groups)
         result.is_adapted = True
         return result
 
@@ -322,7 +312,7 @@ class Refinement:
         refiner.train(list(trial.kept), self.config.steps // 2, self.report)
         after = probabilities(self.model, refiner.heads, trial.kept)
         mixed = _mean(trial.by_heads, after)
-        fused = trial.experts.fused(mixed, self.task.groups, trial.trust)
+        fused = trial.experts.fused(mixed, self.task.groups)
         return held_out_dice(self.task, trial.whole, fused)
 
     def _refiner(self, heads: list[Head]) -> Refiner:

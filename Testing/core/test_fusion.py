@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch  # noqa: TID253
 
 from reglora_core.experts import PaintedGrid
-from reglora_core.fusion import EVEN, FusionConfig, falling, fuse, gaps, trust_of
+from reglora_core.fusion import FusionConfig, falling, fuse, gaps
 
 CONFIG = FusionConfig(interpolation=0.5, interpolation_gap=(30.0, 70.0))
 
@@ -39,11 +37,11 @@ def test_a_weight_falls_linearly_between_its_limits() -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_scores_are_weighed_by_trust_and_gap(axis: int) -> None:
+def test_outlines_weigh_less_across_a_wider_gap(axis: int) -> None:
     paint = a_paint([0.5, 5.5], axis)  # a gap of 50 mm: half of the outlines' weight
     heads, propagated, outlines = (scores(p, paint.shape) for p in (0.9, 0.2, 0.6))
-    fused = fuse(heads, propagated, outlines, paint, 0.7, CONFIG).movedim(axis + 1, 1)
-    expected = (1.4 * 0.9 + 0.6 * 0.2 + 0.25 * 0.6) / 2.25
+    fused = fuse(heads, propagated, outlines, paint, CONFIG).movedim(axis + 1, 1)
+    expected = (0.9 + 0.2 + 0.25 * 0.6) / 2.25
     assert fused[0, 3].item() == pytest.approx(expected, abs=1e-6)
 
 
@@ -57,17 +55,3 @@ def test_all_three_agreeing_is_the_result() -> None:
     paint = a_paint([1.5])
     same = scores(0.3, paint.shape)
     assert torch.allclose(fuse(same, same, same, paint), same)
-
-
-def test_nothing_known_means_even_trust() -> None:
-    assert trust_of(math.nan, 0.5) == trust_of(0.5, math.nan) == EVEN
-    assert trust_of(0.6, 0.6) == EVEN
-
-
-def test_trust_goes_to_what_did_better_and_never_entirely() -> None:
-    assert trust_of(0.65, 0.6, FusionConfig(sharpness=0.05)) == pytest.approx(0.7311, abs=1e-4)
-    assert trust_of(0.6, 0.65) == pytest.approx(1 - trust_of(0.65, 0.6))
-    low, high = FusionConfig().trust_limits
-    assert trust_of(0.0, 1.0) == low
-    assert trust_of(1.0, 0.0) == high
-    assert trust_of(1e3, 0.0) == high

@@ -18,7 +18,13 @@ from slicer.i18n import tr as _
 from reglora_core.errors import RegLoRAError
 
 TORCH = "torch>=2.4"
-REQUIREMENTS = ("scipy>=1.11", "monai>=1.4", "safetensors>=0.4.3", "matplotlib>=3.8")
+REQUIREMENTS = (
+    "scipy>=1.11",
+    "monai>=1.4",
+    "einops>=0.7",
+    "safetensors>=0.4.3",
+    "matplotlib>=3.8",
+)
 OWN = ("numpy", "SimpleITK")  # Slicer's; never installed, never changed
 
 

@@ -38,6 +38,7 @@ class State(enum.Enum):
     FAILED = "failed"
 
 
+NOTHING_LOST_SECONDS = 0.7  # grace of a worker that is cancelled before its first result
 SILENCE_SECONDS = 60.0  # a worker that says nothing for longer is told of
 ENDED = (State.FINISHED, State.CANCELLED, State.FAILED)
 
@@ -155,6 +156,8 @@ class Run:
             self._stopSteps()
             self._end(State.CANCELLED)
         elif self.state is State.WORKING:
+            if not self.plan.result.is_file():  # there is nothing yet that could be kept
+                self._process.graceSeconds = NOTHING_LOST_SECONDS
             self._process.cancel()
             self._notify(self, "progress")
 

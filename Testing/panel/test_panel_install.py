@@ -26,7 +26,7 @@ def Install(host):
 def packages(host, monkeypatch):
     """Return the installed packages as a dictionary that a test can change."""
     installed = {"numpy": "2.4.6", "SimpleITK": "2.5.0", "torch": "2.8.0", "scipy": "1.16"}
-    installed |= {"monai": "1.5", "safetensors": "0.6", "matplotlib": "3.10"}
+    installed |= {"monai": "1.5", "safetensors": "0.6", "matplotlib": "3.10", "einops": "0.8"}
 
     def version(name):
         try:

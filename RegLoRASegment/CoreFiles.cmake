@@ -68,5 +68,6 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/writing.py
   )
 set(REGLORA_CORE_RESOURCES
+  reglora_core/models/weights/reglora-tiny.md
   reglora_core/models/weights/reglora-tiny.safetensors
   )

@@ -108,7 +108,7 @@ def test_a_scan_larger_than_the_patch_is_cut_into_windows_without_air(
     assert sizes == [torch.Size((1, 64, 48, 48))] * 2
     assert not found[60:190].any()
     for value in (LIVER, SPLEEN):
-        assert phantom.dice(found[:48] == value, truth == value) > 0.6
+        assert phantom.dice(found[:48] == value, truth == value) > 0.4
 
 
 def test_a_finer_scan_gives_organs_of_the_same_volume(a_job: PredictJob, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import pickle
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from reglora_core.writing import write_atomically, write_text
 
 State = dict[str, torch.Tensor]
 WRAPPERS = ("state_dict", "net", "model", "model_state_dict")
+# what torch raises for a checkpoint that is damaged, besides UnpicklingError
+DAMAGED = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
 PREFIXES = ("module.", "backbone.", "model.")
 FAMILIES: dict[str, Family] = {"tiny": TinyFamily(), "swinunetr": SwinFamily()}
 
@@ -94,13 +97,15 @@ def read_weights(path: Path) -> tuple[State, dict[str, str]]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle's version; what it holds is checked
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         message = f"{path.name}: the checkpoint holds more than tensors; it was not opened"
         raise ModelError(message, "ask its publishers for safetensors or a plain state dict") from (
             error
         )
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+    except DAMAGED as error:
         message = f"{path.name}: not a checkpoint that torch can read"
         raise ModelError(message, "get the file again") from error
     return _unwrapped(path, content), {}

@@ -208,13 +208,13 @@ def _warn_of_little_paint(
     for painting in paintings:
         for own, organ in enumerate(painting.annotation.organs):
             counts[organ.name] += len(painting.annotation.slices_of(own))
-    for name, count in counts.items():
-        if count == 1:
-            report(
-                "warning",
-                message=f"{name} is painted on one slice only; paint it on a second one to "
-                "give it a shape between them",
-            )
+    single = [name for name, count in counts.items() if count == 1]
+    if single:
+        report(
+            "warning",
+            message=f"painted on one slice only: {', '.join(single)}; a second slice gives an "
+            "organ a shape between them",
+        )
 
 
 class _Run:

@@ -1,6 +1,8 @@
 """Fusion: what the heads see, what propagation carries over, and what the outlines suggest.
 
-Heads and propagation weigh the same, and interpolated outlines help where annotated slices are
+Heads and propagation weigh the same between annotated slices. Far beyond the outermost ones,
+where nothing tells the heads of what is unlike all that was painted (a full bladder has the
+liver's grey), propagation overrules them. Interpolated outlines help where annotated slices are
 close. Weights chosen by leaving slices out were worse (docs/experiments.md): that doubles the
 gaps, and what is ahead across a doubled gap need not be ahead across a single one.
 """
@@ -19,6 +21,8 @@ class FusionConfig:
     """Weights of the three scores."""
 
     heads: float = 1.0
+    heads_beyond: float = 0.5  # of that weight, what is left far beyond the outermost slices
+    heads_reach: tuple[float, float] = (20.0, 60.0)  # mm beyond them over which it falls
     propagation: float = 1.0
     interpolation: float = 0.5
     interpolation_gap: tuple[float, float] = (30.0, 70.0)  # mm over which its weight falls to 0
@@ -35,6 +39,13 @@ def gaps(paint: PaintedGrid) -> torch.Tensor:
     nearest = (planes[:, None] - paint.positions).abs().amin(dim=1)
     inner = paint.positions[high] - paint.positions[low]
     return torch.where(low == high, 2 * nearest, inner) * spacing
+
+
+def beyond(paint: PaintedGrid) -> torch.Tensor:
+    """Return, per plane, how far in mm it lies beyond the outermost annotated slices."""
+    planes = torch.arange(paint.shape[paint.axis]) + 0.5
+    outside = torch.maximum(paint.positions[0] - planes, planes - paint.positions[-1])
+    return outside.clamp_min(0) * paint.spacing[paint.axis]
 
 
 def falling(gap: torch.Tensor, limits: tuple[float, float]) -> torch.Tensor:
@@ -55,5 +66,7 @@ def fuse(
     shape = [1, 1, 1, 1]
     shape[paint.axis + 1] = -1
     share = config.interpolation * falling(gaps(paint), config.interpolation_gap).view(shape)
-    total = config.heads * heads + config.propagation * propagated + share * interpolated
-    return total / (config.heads + config.propagation + share)
+    inner = falling(beyond(paint), config.heads_reach).view(shape)
+    own = config.heads * (config.heads_beyond + (1 - config.heads_beyond) * inner)
+    total = own * heads + config.propagation * propagated + share * interpolated
+    return total / (own + config.propagation + share)

@@ -6,7 +6,7 @@ import pytest
 import torch  # noqa: TID253
 
 from reglora_core.experts import PaintedGrid
-from reglora_core.fusion import FusionConfig, falling, fuse, gaps
+from reglora_core.fusion import FusionConfig, beyond, falling, fuse, gaps
 
 CONFIG = FusionConfig(interpolation=0.5, interpolation_gap=(30.0, 70.0))
 
@@ -55,3 +55,12 @@ def test_all_three_agreeing_is_the_result() -> None:
     paint = a_paint([1.5])
     same = scores(0.3, paint.shape)
     assert torch.allclose(fuse(same, same, same, paint), same)
+
+
+def test_far_beyond_the_outermost_slices_propagation_overrules_the_heads() -> None:
+    paint = a_paint([0.5, 1.5])  # the last plane lies 60 mm beyond
+    heads, propagated = scores(0.0, paint.shape), scores(1.0, paint.shape)
+    fused = fuse(heads, propagated, scores(0.5, paint.shape), paint)
+    assert beyond(paint).tolist() == [0, 0, 10, 20, 30, 40, 50, 60]
+    assert fused[0, 7].item() == pytest.approx(1 / 1.5)
+    assert fused[0, 5].item() == pytest.approx(1 / 1.75)

@@ -23,15 +23,16 @@ from reglora_core.experts import (
     paint_on_grid,
 )
 from reglora_core.fusion import fuse
-from reglora_core.head import Groups, Head, HeadConfig, fit_head
+from reglora_core.head import Groups, Head, HeadConfig, Samples, fit_head
 from reglora_core.models.base import BaseModel
 from reglora_core.organs import Organ
 from reglora_core.refine import RefineConfig, Refiner
-from reglora_core.samples import Painting, draw_voxels, samples_of
+from reglora_core.samples import Painting, Voxels, draw_voxels, samples_of
 from reglora_core.scores import head_scores, split_groups
 
 FRACTION_OF_DENSE = 5  # of densely annotated volumes one fifth is held out, in one block
 DENSE = 20  # annotated slices from which on a volume counts as densely annotated
+VOXELS = 24_000  # drawn per scan and head
 MAY_LOSE = 0.005  # held-out Dice that the update may cost before it is dropped
 
 Probabilities = list[torch.Tensor]  # per painting (outputs, z, y, x) in the body's box
@@ -80,13 +81,7 @@ def fit_heads(
 ) -> list[Head]:
     """Fit two heads on frozen features: one on uniform voxels, one with small organs favoured."""
     config = HeadConfig()
-    pools = []
-    for is_balanced in (False, True):
-        voxels = [
-            draw_voxels(p, task.groups, len(task.organs), 24_000, is_balanced, generator)
-            for p in paintings
-        ]
-        pools.append(samples_of(model, list(paintings), voxels))
+    pools = _pools(model, task, paintings, generator)
     features = torch.cat([pool.features for pool in pools])
     heads = []
     for number, pool in enumerate(pools):
@@ -107,6 +102,21 @@ def fit_heads(
 
         heads.append(fit_head(head, pool, config, generator, at_step))
     return heads
+
+
+def _pools(
+    model: BaseModel, task: Task, paintings: Sequence[Painting], generator: torch.Generator
+) -> list[Samples]:
+    """Return two sets of samples, uniform and balanced, by one pass of the network per scan."""
+    drawn = [
+        draw_voxels(painting, task.groups, len(task.organs), VOXELS, is_balanced, generator)
+        for painting in paintings
+        for is_balanced in (False, True)
+    ]
+    pairs = [Voxels.joined(drawn[k : k + 2]) for k in range(0, len(drawn), 2)]
+    samples = samples_of(model, list(paintings), pairs)
+    is_balanced = (torch.arange(len(samples)) // VOXELS % 2).bool().to(samples.features.device)
+    return [samples[~is_balanced], samples[is_balanced]]
 
 
 class ExpertScores:

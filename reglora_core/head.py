@@ -47,6 +47,9 @@ class Samples:
     def __len__(self) -> int:
         return len(self.features)
 
+    def __getitem__(self, index: torch.Tensor) -> Samples:
+        return Samples(self.features[index], self.targets[index], self.is_known[index])
+
     def to(self, device: torch.device) -> Samples:
         return Samples(*(part.to(device) for part in (self.features, self.targets, self.is_known)))
 

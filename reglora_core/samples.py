@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch  # noqa: TID253
@@ -45,6 +46,15 @@ class Voxels:
     points: torch.Tensor
     targets: torch.Tensor
     is_known: torch.Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[Voxels]) -> Voxels:
+        """Return the voxels of all parts, one part after the other."""
+        return cls(
+            torch.cat([part.points for part in parts]),
+            torch.cat([part.targets for part in parts]),
+            torch.cat([part.is_known for part in parts]),
+        )
 
     def __getitem__(self, index: torch.Tensor) -> Voxels:
         return Voxels(self.points[index], self.targets[index], self.is_known[index])

@@ -106,5 +106,16 @@ def native_labels(
         planes = torch.einsum("pz,lzyx->lpyx", deep[start : start + PLANES_AT_A_TIME], scores)
         planes = rows @ planes @ columns.T
         first = box[0].start + start
-        labels[first : first + planes.shape[1], box[1], box[2]] = planes.argmax(0).numpy()
+        labels[first : first + planes.shape[1], box[1], box[2]] = _winners(planes).numpy()
+    return labels
+
+
+def _winners(scores: torch.Tensor) -> torch.Tensor:
+    """Return argmax over the first axis, the first of equals; torch's own is slow along it."""
+    best = scores[0].clone()
+    labels = torch.zeros(scores.shape[1:], dtype=torch.int16)
+    for label in range(1, len(scores)):
+        is_better = scores[label] > best
+        labels.masked_fill_(is_better, label)
+        torch.maximum(best, scores[label], out=best)
     return labels

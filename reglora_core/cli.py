@@ -124,10 +124,10 @@ def _add_adapt(commands: Any) -> None:
     limit = parser.add_mutually_exclusive_group()
     limit.add_argument(
         "--budget",
-        default=60.0,
+        default=80.0,
         type=float,
         metavar="SECONDS",
-        help="stop adapting in time for this (default 60)",
+        help="stop adapting in time for this (default 80)",
     )
     limit.add_argument(
         "--steps", type=int, metavar="N", help="a number of adaptation steps instead"
@@ -213,10 +213,10 @@ def _add_demo(commands: Any) -> None:
     parser.add_argument("--slices", default=5, type=int, help="number of painted slices")
     parser.add_argument(
         "--budget",
-        default=60.0,
+        default=80.0,
         type=float,
         metavar="SECONDS",
-        help="for the adaptation (default 60); more on a slow computer",
+        help="for the adaptation (default 80); more on a slow computer",
     )
     parser.add_argument(
         "--anchors",

@@ -6,7 +6,7 @@ relative to the job file's folder unless they are absolute. Unknown entries are 
 a misspelt option cannot go unnoticed.
 
     {"format": 1, "command": "adapt", "images": ["ct.nrrd"], "labels": ["painted.seg.nrrd"],
-     "out": "result", "rank": 8, "budget": 60}
+     "out": "result", "rank": 8, "budget": 80}
 
 This module needs nothing beyond the standard library.
 """
@@ -83,7 +83,7 @@ class AdaptJob:
     names: dict[int, str] = field(default_factory=dict)
     from_adapter: Path | None = None
     experts: tuple[Path | None, ...] = ()  # per image: a propagation result to fuse (Slicer's)
-    budget: float = 60.0  # seconds for fitting; what is best by then is kept
+    budget: float = 80.0  # seconds for fitting; what is best by then is kept
     steps: int | None = None  # adaptation steps instead of a budget: reproducible
     device: str = "auto"
     threads: int | None = None

@@ -168,9 +168,11 @@ def test_a_cancelled_adaptation_keeps_what_was_finished(
         assert process.stdin is not None
         process.stdin.write("cancel\n")
         process.stdin.flush()
-        events, seconds = ending_of(process)
+        events, _ = ending_of(process)
         assert process.returncode == CANCELLED
-    assert seconds < 5  # one step on a crowded computer
+    steps = [event["time"] for event in events if event["event"] in ("progress", "ranks")]
+    # by the worker's clock: at most one more step, often none
+    assert not steps or events[-1]["time"] - steps[-1] < 2
     assert events[-1]["event"] == "cancelled"
     assert events[-1]["files"]["adapter"] == str(job.out / "adapter.safetensors")
     assert [event["name"] for event in events if event["event"] == "organ"] == ["liver", "spleen"]

@@ -403,7 +403,20 @@ def test_every_option_reaches_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     (job,) = jobs
     expected = AdaptJob(
-        (Path("a"), Path("b")), (Path("c"), Path("d")), Path("o"), "m", "lora", 3,
-        ("all", "axial:1"), (), 9, {1: "liver"}, Path("f"), (), 60.0, 7, "cpu", 2, 4,
-    )  # fmt: skip
+        images=(Path("a"), Path("b")),
+        labels=(Path("c"), Path("d")),
+        out=Path("o"),
+        model="m",
+        method="lora",
+        rank=3,
+        annotated=("all", "axial:1"),
+        ignore_label=9,
+        names={1: "liver"},
+        from_adapter=Path("f"),
+        budget=AdaptJob(images=(Path(),), labels=(Path(),), out=Path()).budget,
+        steps=7,
+        device="cpu",
+        threads=2,
+        seed=4,
+    )
     assert job == expected

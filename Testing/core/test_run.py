@@ -162,7 +162,7 @@ def test_a_cancelled_adaptation_keeps_what_was_finished(
 ) -> None:
     job = a_job(tmp_path, small_weights, steps=100_000, method="arena")
     with started("-m", "reglora_core", "run", job_file(job, tmp_path)) as process:
-        step = wait_for(process, "progress", "refine")
+        wait_for(process, "progress", "refine")
         code, _ = run_job(replace(job, method="head"), [])  # into the folder that is in use
         assert code == BAD_INPUT
         assert process.stdin is not None

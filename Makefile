@@ -7,8 +7,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-# waiting threads sleep: on a busy computer spinning ones slow everything down
-export OMP_WAIT_POLICY ?= PASSIVE
+# waiting threads sleep soon: on a busy computer spinning ones slow everything down
+export GOMP_SPINCOUNT ?= 3000
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 

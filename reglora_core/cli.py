@@ -20,6 +20,7 @@ from reglora_core.errors import Cancelled, InputError, RegLoRAError
 from reglora_core.events import JsonLines, Reporter
 from reglora_core.job import DEVICES, METHODS, AdaptJob, Job, PredictJob, read_job
 from reglora_core.models import registry
+from reglora_core.process import tune_process
 from reglora_core.progress import ProgressBar
 
 NOT_A_DEVICE = "Research use only: not a medical device."
@@ -27,7 +28,7 @@ NOT_A_DEVICE = "Research use only: not a medical device."
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    _yield_idle_threads()
+    tune_process()
     try:
         options = _parser().parse_args(arguments)
         code: int = options.work(options)
@@ -55,15 +56,6 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(message, f"see {self.prog} --help")
-
-
-def _yield_idle_threads() -> None:
-    """Let waiting threads sleep rather than spin; it must be said before torch is loaded.
-
-    Beside another busy program (Slicer, say) spinning threads take the cores from those that
-    they wait for: small steps took six times as long (docs/benchmarks.md).
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -83,10 +83,11 @@ class BaseModel:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Tell whether bfloat16 is faster than float32: on GPUs, and on CPUs with matrix tiles."""
+    """Tell whether bfloat16 is faster than float32: on GPUs, and on CPUs that multiply it."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    return device.type == "cpu" and bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, probe, bool)() for probe in probes)
 
 
 def choose_device(name: str) -> torch.device:

@@ -227,9 +227,3 @@ def given_expert(labels: torch.Tensor, paint: PaintedGrid) -> torch.Tensor:
     """Return the scores of labels (z, y, x) on the working grid that came with the job."""
     scores = torch.nn.functional.one_hot(labels.clamp_min(0), paint.organs + 1)
     return scores.movedim(-1, 0).float()
-
-
-def nearest_gap(positions: torch.Tensor, count: int, spacing: float) -> torch.Tensor:
-    """Return, per plane, its distance in mm to the nearest annotated slice."""
-    planes = torch.arange(count) + 0.5
-    return (planes[:, None] - positions).abs().amin(dim=1) * spacing

@@ -84,10 +84,16 @@ class Head(nn.Module):
         self.mean.copy_(features.mean(0))
         self.deviation.copy_(features.std(0).clamp_min(1e-3))
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        scaled = ((features - self.mean) / self.deviation).clamp(-CLAMP, CLAMP)
-        logits: torch.Tensor = self.output(self.dropout(F.gelu(self.hidden(scaled))))
+    def standardised(self, features: torch.Tensor) -> torch.Tensor:
+        return ((features - self.mean) / self.deviation).clamp(-CLAMP, CLAMP)
+
+    def on_standardised(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the logits (n, outputs) of features (n, channels) that are standardised."""
+        logits: torch.Tensor = self.output(self.dropout(F.gelu(self.hidden(features))))
         return logits
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.on_standardised(self.standardised(features))
 
     def group_logits(self, logits: torch.Tensor) -> list[torch.Tensor]:
         """Split logits (n, outputs, ...) into one tensor per group along axis 1."""
@@ -214,12 +220,13 @@ def fit_head(
         optimizer, config.learning_rate, total_steps=config.steps
     )
     device = samples.features.device
+    features = head.standardised(samples.features)
     head.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         for step in range(config.steps):
             index = torch.randint(len(samples), (config.voxels,), generator=generator).to(device)
-            logits = head(samples.features[index])
+            logits = head.on_standardised(features[index])
             loss = organ_loss(head, logits, samples.targets[index], samples.is_known[index])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

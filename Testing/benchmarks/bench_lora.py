@@ -25,6 +25,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from reglora_core.process import tune_process
+
+tune_process()  # as the command line does; before torch is loaded
+
 import torch  # noqa: TID253
 from monai.networks.nets import DynUNet, SwinUNETR  # noqa: TID253
 from torch import Tensor, nn  # noqa: TID253
@@ -145,8 +149,8 @@ def inference_times(case: Case, repeats: int) -> dict[str, list[Seconds]]:
     times: dict[str, list[Seconds]] = {name: [] for name in networks}
     with torch.inference_mode():
         for repeat in range(repeats + 1):
-            for name, network in networks.items():
-                seconds = timed(partial(network, volume))
+            for name in list(networks)[:: -1 if repeat % 2 else 1]:
+                seconds = timed(partial(networks[name], volume))
                 if repeat:
                     times[name].append(seconds)
     return times

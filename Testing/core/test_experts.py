@@ -18,7 +18,6 @@ from reglora_core.experts import (
     Propagation,
     between,
     given_expert,
-    nearest_gap,
     paint_on_grid,
 )
 from reglora_core.grids import Grid, Orientation
@@ -146,10 +145,6 @@ def test_each_plane_lies_between_its_neighbouring_slices() -> None:
     assert low.tolist() == [0, 0, 0, 0, 0, 1, 1]
     assert high.tolist() == [0, 0, 1, 1, 1, 1, 1]
     assert share.tolist() == pytest.approx([0, 0, 1 / 3, 2 / 3, 1, 0, 0])
-
-
-def test_gaps_are_in_mm() -> None:
-    assert nearest_gap(torch.tensor([1.5, 4.5]), 7, 3.0).tolist() == [3, 0, 3, 3, 0, 3, 6]
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

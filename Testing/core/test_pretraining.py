@@ -19,7 +19,6 @@ from reglora_core.pretraining.command import run_pretraining
 from reglora_core.pretraining.crops import CropConfig, draw_crop, mirrored_classes
 from reglora_core.pretraining.loop import PretrainConfig, pretrain
 from reglora_core.pretraining.losses import (
-    partial_log_probabilities,
     partial_loss,
     sample_voxels,
 )
@@ -95,12 +94,6 @@ def test_an_organ_that_is_not_drawn_is_absent_or_unknown(a_data_folder: Path) ->
 def test_a_dataset_without_files_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'whole'"):
         read_cases([Dataset.from_dict(DATASETS[0])], tmp_path, ("background",), 3.0)
-
-
-def test_unknown_classes_are_merged_into_the_background() -> None:
-    logits = torch.tensor([[math.log(p) for p in (0.4, 0.3, 0.2, 0.1)]])
-    found = partial_log_probabilities(logits, torch.tensor([True, True, False, True])).exp()
-    assert torch.allclose(found, torch.tensor([[0.6, 0.3, 0.0, 0.1]]))
 
 
 def test_the_partial_loss_by_hand() -> None:

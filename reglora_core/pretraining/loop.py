@@ -15,15 +15,11 @@ from torch import nn  # noqa: TID253
 
 from reglora_core.errors import InputError
 from reglora_core.events import Report, ignore
+from reglora_core.features import sample_maps
 from reglora_core.models.tiny import TinyConfig, TinyUNet, network_inputs
 from reglora_core.pretraining.cases import Case, Dataset, class_names, read_cases
 from reglora_core.pretraining.crops import Crop, CropConfig, draw_crop, mirrored_classes
-from reglora_core.pretraining.losses import (
-    EpisodeLoss,
-    features_at,
-    partial_loss,
-    sample_voxels,
-)
+from reglora_core.pretraining.losses import EpisodeLoss, partial_loss, sample_voxels
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,7 @@ class Learner(nn.Module):
         # interpolating all levels is dear: only at some of the voxels, rare classes favoured
         half = len(indices) // 2
         few = slice(half - 768, half + 1536)
-        columns = features_at(maps, ((indices[few] + 0.5) / size).to(device))
+        columns = sample_maps(maps, ((indices[few] + 0.5) / size).to(device))
         return {
             "classes": partial_loss(self.network.classifier(fine), labels, is_known),
             "levels": partial_loss(self.auxiliary(columns), labels[few], is_known),
@@ -142,7 +138,7 @@ class Learner(nn.Module):
         embed = self.network.embedding
         loss: torch.Tensor = self.episode(
             embed(columns),
-            embed(features_at(maps, points)),
+            embed(sample_maps(maps, points)),
             indices.to(labels.device).float(),
             support.to(labels.device).float(),
             labels,

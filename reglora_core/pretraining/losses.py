@@ -6,6 +6,8 @@ import torch  # noqa: TID253
 import torch.nn.functional as F  # noqa: TID253
 from torch import nn  # noqa: TID253
 
+from reglora_core.head import partial_log_probabilities
+
 
 def sample_voxels(labels: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
     """Return indices (count, 3) of voxels: half of them uniform, half with rare classes favoured.
@@ -24,28 +26,14 @@ def sample_voxels(labels: torch.Tensor, count: int, generator: torch.Generator) 
     return torch.stack([z, y, x], dim=1)
 
 
-def partial_log_probabilities(logits: torch.Tensor, is_known: torch.Tensor) -> torch.Tensor:
-    """Return log-probabilities with the unknown classes merged into the background.
-
-    Shape: logits (n, classes), is_known (classes,) -> (n, classes); unknown columns are -inf.
-    """
-    log_p = F.log_softmax(logits, dim=1)
-    merged = torch.logsumexp(log_p[:, ~is_known | _first(is_known)], dim=1)
-    result = log_p.masked_fill(~is_known, -torch.inf)
-    return torch.cat([merged[:, None], result[:, 1:]], dim=1)
-
-
-def _first(mask: torch.Tensor) -> torch.Tensor:
-    first = torch.zeros_like(mask)
-    first[0] = True
-    return first
-
-
 def partial_loss(
     logits: torch.Tensor, labels: torch.Tensor, is_known: torch.Tensor
 ) -> torch.Tensor:
-    """Return cross-entropy plus soft Dice loss over the known classes present in the sample."""
-    log_p = partial_log_probabilities(logits, is_known)
+    """Return cross-entropy plus soft Dice loss over the known classes present in the sample.
+
+    Shape: logits (n, classes), labels int64 (n,), is_known bool (classes,), background first.
+    """
+    log_p = partial_log_probabilities(logits, is_known[1:].expand(len(logits), -1))
     entropy: torch.Tensor = F.nll_loss(log_p, labels)
     present = torch.unique(labels)
     present = present[present > 0]
@@ -56,20 +44,6 @@ def partial_loss(
     dice = (2 * (p * target).sum(0) + 1) / (p.sum(0) + target.sum(0) + 1)
     missed: torch.Tensor = (1 - dice).mean()
     return entropy + missed
-
-
-def features_at(maps: list[torch.Tensor], points: torch.Tensor) -> torch.Tensor:
-    """Interpolate every level of one case at relative positions.
-
-    Shape: maps each (1, channels, D, H, W); points (n, 3) in [0, 1] (z, y, x)
-    -> (n, sum of channels), coarse levels first.
-    """
-    grid = (points * 2 - 1).flip(-1)[None, :, None, None]
-    sampled = [
-        F.grid_sample(level.float(), grid, align_corners=False, padding_mode="border")
-        for level in maps
-    ]
-    return torch.cat([level[0, :, :, 0, 0].T for level in sampled], dim=1)
 
 
 class EpisodeLoss(nn.Module):

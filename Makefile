@@ -1,6 +1,7 @@
 # Every target does its own set-up and reuses what is there:
 #   .venv        the library with its tools          .venv-host   Slicer's MRML and Qt, for the panel
-#   .cache       the sample CT                       demo/        what the demo makes
+#   .venv-bench  what the benchmarks compare with    .cache       the sample CT
+#   demo/        what the demo makes                 bench/       what the benchmarks write
 # Another Python, another index of packages or options for pip: make PYTHON=python3.12 demo;
 # pip's own settings (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, pip.conf) are heeded.
 
@@ -61,11 +62,12 @@ host-tests: .venv-host/.ready .venv/.test
 		$(HOST_TEST) Testing/$$group; \
 	done
 
-bench: .venv/.bench $(SAMPLE)/structures.csv
-	@$(BIN)/python Testing/benchmarks/bench_core.py --data $(SAMPLE) --out bench
+bench: .venv-bench/.ready $(SAMPLE)/structures.csv
+	@$(BIN)/python Testing/benchmarks/bench_core.py --data $(SAMPLE) --out bench \
+		--peft-python .venv-bench/bin/python
 
 clean:
-	rm -rf .venv .venv-host .cache demo bench build dist *.egg-info
+	rm -rf .venv .venv-bench .venv-host .cache demo bench build dist *.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -99,9 +101,14 @@ endef
 	@$(BIN)/python $(PIP) install -e '.[test]' -c constraints.txt
 	@touch $@
 
-.venv/.bench: .venv/.core
-	@echo 'installing what the benchmarks compare with into .venv'
-	@$(BIN)/python $(PIP) install -e '.[bench]' -c constraints.txt
+# Beside the library's environment and not in it: MONAI imports whatever of this it finds, which
+# takes seconds.
+.venv-bench/.ready: .venv/.core
+	$(call make-venv,.venv-bench)
+	@echo 'installing what the benchmarks compare with into .venv-bench'
+	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_paths()['purelib'])" \
+		> "$$(.venv-bench/bin/python -c "import sysconfig; print(sysconfig.get_paths()['purelib'])")/library.pth"
+	@.venv-bench/bin/python $(PIP) install -e '.[bench]' -c constraints.txt
 	@touch $@
 
 # Slicer's own tools are shown beside ours where their package exists; the demo runs without them.

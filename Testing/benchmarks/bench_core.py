@@ -30,7 +30,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -138,13 +137,16 @@ def row(what: str, seconds: float | None, peak: float | None = None) -> dict[str
     }
 
 
-def rows_of_lora(out: Path, networks: list[str], threads: list[str]) -> list[dict[str, object]]:
-    """Run bench_lora.py; its output is shown as it is."""
-    if find_spec("peft") is None:
-        sys.stdout.write("peft is not installed (pip install -e '.[bench]'); left out\n")
+def rows_of_lora(
+    python: Path, out: Path, networks: list[str], threads: list[str]
+) -> list[dict[str, object]]:
+    """Run bench_lora.py with a Python that has peft."""
+    has_peft = subprocess.run([python, "-c", "import peft"], capture_output=True, check=False)
+    if has_peft.returncode != 0:
+        sys.stdout.write(f"{python} has no peft (`make bench` installs it); left out\n")
         return []
     record = out / "lora.json"
-    command = [sys.executable, HERE / "bench_lora.py", "--json", record, "--network", *networks]
+    command = [python, HERE / "bench_lora.py", "--json", record, "--network", *networks]
     subprocess.run([*map(str, command), *threads], check=True, stdout=subprocess.DEVNULL)
     rows: list[dict[str, object]] = json.loads(record.read_text())
     return rows
@@ -191,6 +193,9 @@ def main() -> None:
         default=["dynunet", "swinunetr"],
         help="for the comparison with PEFT; none: leave it out",
     )
+    parser.add_argument(
+        "--peft-python", type=Path, default=Path(sys.executable), help="a Python that has peft"
+    )
     parser.add_argument("--prepare", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -208,7 +213,10 @@ def main() -> None:
     core = rows_of_the_core(arguments.data, arguments.out, threads)
     sys.stdout.write(core_table(core) + "\n\n")
     sys.stdout.flush()
-    lora = rows_of_lora(arguments.out, arguments.networks, threads) if arguments.networks else []
+    lora = []
+    if arguments.networks:
+        python = arguments.peft_python
+        lora = rows_of_lora(python, arguments.out, arguments.networks, threads)
     if lora:
         sys.stdout.write(lora_table(lora) + "\n\n")
     path = arguments.out / "bench.json"

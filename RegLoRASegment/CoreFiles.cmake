@@ -3,7 +3,7 @@
 set(REGLORA_CORE_SCRIPTS
   reglora_core/__init__.py
   reglora_core/__main__.py
-  reglora_core/adapt.py
+  reglora_core/adaptation.py
   reglora_core/adapter.py
   reglora_core/agreement.py
   reglora_core/annotation.py
@@ -11,7 +11,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/common_grid.py
   reglora_core/demo.py
   reglora_core/errors.py
-  reglora_core/evaluate.py
+  reglora_core/evaluation.py
   reglora_core/events.py
   reglora_core/experts.py
   reglora_core/features.py
@@ -39,7 +39,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/pictures/slices.py
   reglora_core/pictures/style.py
   reglora_core/pictures/tile.py
-  reglora_core/predict.py
+  reglora_core/prediction.py
   reglora_core/pretraining/__init__.py
   reglora_core/pretraining/cases.py
   reglora_core/pretraining/command.py

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from reglora_core.events import Report, ignore
 
 if TYPE_CHECKING:
-    from reglora_core.adapt import AdaptResult
+    from reglora_core.adaptation import AdaptResult
     from reglora_core.adapter import Adapter
-    from reglora_core.evaluate import Evaluation
-    from reglora_core.predict import PredictResult
+    from reglora_core.evaluation import Evaluation
+    from reglora_core.prediction import PredictResult
 
 __version__ = "0.1.0"
 __all__ = ["adapt", "evaluate", "load_adapter", "predict"]
@@ -54,7 +54,7 @@ def adapt(
     Raises:
         InputError: something given cannot be used; the message says what and why.
     """
-    from reglora_core.adapt import adapt as work
+    from reglora_core.adaptation import adapt as work
     from reglora_core.job import AdaptJob
 
     return work(AdaptJob(_paths(images), _paths(labels), Path(out), **options), report)
@@ -65,7 +65,7 @@ def predict(
 ) -> PredictResult:
     """Segment an image by an adapter file; write the segmentation `out`."""
     from reglora_core.job import PredictJob
-    from reglora_core.predict import predict as work
+    from reglora_core.prediction import predict as work
 
     return work(PredictJob(Path(adapter), Path(image), Path(out), **options), report)
 
@@ -74,7 +74,7 @@ def evaluate(
     prediction: PathLike, reference: PathLike, slices_not_in: PathLike | None = None
 ) -> Evaluation:
     """Compare a segmentation file with a reference, organ by organ."""
-    from reglora_core.evaluate import evaluate as work
+    from reglora_core.evaluation import evaluate as work
 
     left_out = None if slices_not_in is None else Path(slices_not_in)
     return work(Path(prediction), Path(reference), left_out)

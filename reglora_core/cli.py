@@ -292,7 +292,7 @@ def _cancel_on_interrupt(reporter: Reporter) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from reglora_core.evaluate import evaluate
+    from reglora_core.evaluation import evaluate
 
     evaluation = evaluate(options.prediction, options.reference, options.slices_not_in)
     if options.json:

@@ -22,8 +22,8 @@ from reglora_core.progress import ProgressBar
 from reglora_core.run import DONE, run_job
 
 if TYPE_CHECKING:
-    from reglora_core.adapt import AdaptResult
-    from reglora_core.evaluate import Evaluation
+    from reglora_core.adaptation import AdaptResult
+    from reglora_core.evaluation import Evaluation
     from reglora_core.pictures import MethodDice
     from reglora_core.sample import Sample
 
@@ -150,7 +150,7 @@ def _run(job: AdaptJob | PredictJob, on_start: OnStart) -> tuple[int, AdaptResul
 
 
 def _evaluate(prediction: Path, files: _Files) -> Evaluation:
-    from reglora_core.evaluate import evaluate
+    from reglora_core.evaluation import evaluate
 
     return evaluate(prediction, files.reference, files.painted)
 

@@ -26,14 +26,14 @@ Result = Any
 def work_of(job: Job, report: Reporter) -> Result:
     """Do a job and return its result."""
     if isinstance(job, AdaptJob):
-        from reglora_core.adapt import adapt
+        from reglora_core.adaptation import adapt
 
         return adapt(job, report)
     if isinstance(job, PredictJob):
-        from reglora_core.predict import predict
+        from reglora_core.prediction import predict
 
         return predict(job, report)
-    from reglora_core.evaluate import evaluate
+    from reglora_core.evaluation import evaluate
 
     return evaluate(job.prediction, job.reference, job.slices_not_in)
 

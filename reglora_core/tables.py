@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reglora_core.adapt import AdaptResult
-    from reglora_core.predict import PredictResult
+    from reglora_core.adaptation import AdaptResult
+    from reglora_core.prediction import PredictResult
 
 
 def result_table(result: AdaptResult | PredictResult) -> str:
     """Return the table of a result, and where its files are."""
-    from reglora_core.predict import PredictResult
+    from reglora_core.prediction import PredictResult
 
     if isinstance(result, PredictResult):
         return _prediction_table(result)

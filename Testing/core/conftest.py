@@ -53,9 +53,9 @@ def small_model(small_weights: Path) -> BaseModel:
 @pytest.fixture
 def quick_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fit with fewer steps and voxels than a real scan needs."""
-    from reglora_core import adapt, fit
+    from reglora_core import adaptation, fit
     from reglora_core.head import HeadConfig
     from reglora_core.refine import RefineConfig
 
     monkeypatch.setattr(fit, "HeadConfig", partial(HeadConfig, steps=60, voxels=512))
-    monkeypatch.setattr(adapt, "RefineConfig", partial(RefineConfig, crop=32, voxels=500))
+    monkeypatch.setattr(adaptation, "RefineConfig", partial(RefineConfig, crop=32, voxels=500))

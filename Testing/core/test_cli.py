@@ -223,13 +223,13 @@ def test_a_full_disk(
     monkeypatch: pytest.MonkeyPatch,
     quick_fits: None,
 ) -> None:
-    from reglora_core import adapt
+    from reglora_core import adaptation
 
     def full(path: Path, *_: object) -> None:
         message = f"{path}: cannot be written (No space left on device)"
         raise OutputError(message, "the disk is full")
 
-    monkeypatch.setattr(adapt, "write_segmentation", full)
+    monkeypatch.setattr(adaptation, "write_segmentation", full)
     options = ["--image", str(a_case[0]), "--labels", str(a_case[1]), "--out", str(tmp_path / "o")]
     assert main(["adapt", *options, "--model", str(small_weights), "--steps", "1"]) == 2
     lines = capfd.readouterr().err.splitlines()

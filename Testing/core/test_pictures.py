@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb  # noqa: TID253
 
 from reglora_core.agreement import MaskScore
 from reglora_core.errors import OutputError
-from reglora_core.evaluate import Evaluation, OrganScore
+from reglora_core.evaluation import Evaluation, OrganScore
 from reglora_core.organs import Organ
 from reglora_core.pictures import (
     MethodDice,

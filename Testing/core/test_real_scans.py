@@ -14,7 +14,7 @@ import phantom
 import pytest
 import SimpleITK as sitk  # noqa: TID253
 
-from reglora_core.adapt import adapt
+from reglora_core.adaptation import adapt
 from reglora_core.job import AdaptJob
 from reglora_core.volumes import read_image, read_labels
 

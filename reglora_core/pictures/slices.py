@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import SimpleITK as sitk  # noqa: TID253
 from matplotlib.figure import Figure  # noqa: TID253
 
-from reglora_core.evaluate import Evaluation
+from reglora_core.evaluation import Evaluation
 from reglora_core.organs import Organ
 from reglora_core.pictures.anatomy import Anatomy, best_slices, body_box
 from reglora_core.pictures.sheet import Entry, Row, draw_sheet

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk  # noqa: TID253
 
 from reglora_core.errors import InputError
-from reglora_core.evaluate import compare, evaluate, find_annotated_slices
+from reglora_core.evaluation import compare, evaluate, find_annotated_slices
 from reglora_core.organs import Organ
 from reglora_core.volumes import LabelMap, write_segmentation
 

@@ -13,7 +13,7 @@ import SimpleITK as sitk  # noqa: TID253
 import torch  # noqa: TID253
 from phantom import LIVER, SPLEEN
 
-from reglora_core.adapt import AdaptResult, adapt
+from reglora_core.adaptation import AdaptResult, adapt
 from reglora_core.adapter import load_adapter, save_adapter
 from reglora_core.errors import AdapterError, Cancelled, InputError, OutputError, ResourceError
 from reglora_core.job import AdaptJob

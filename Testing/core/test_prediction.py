@@ -12,12 +12,12 @@ import SimpleITK as sitk  # noqa: TID253
 import torch  # noqa: TID253
 from phantom import LIVER, SPLEEN
 
-from reglora_core.adapt import adapt
+from reglora_core.adaptation import adapt
 from reglora_core.adapter import load_adapter, save_adapter
 from reglora_core.errors import AdapterError, InputError, ModelError, OutputError
 from reglora_core.job import AdaptJob, PredictJob
 from reglora_core.models.base import BaseModel
-from reglora_core.predict import PredictResult, predict
+from reglora_core.prediction import PredictResult, predict
 from reglora_core.volumes import read_image, read_labels
 
 SLICES = (12, 17, 22, 27, 32, 37)

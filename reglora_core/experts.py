@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np  # noqa: TID253
 import torch  # noqa: TID253
 from scipy import ndimage  # noqa: TID253
 
@@ -60,8 +61,20 @@ class PaintedGrid:
     def seeds(self) -> torch.Tensor:
         """Return int64 (z, y, x): the paint on its nearest planes, -1 elsewhere."""
         seeds = torch.full(self.shape, UNSEEN)
-        seeds.movedim(self.axis, 0)[self.indices] = self.planes
+        planes = self.planes.numpy()
+        plane, row, column = np.nonzero(planes >= 0)  # several slices may share a plane: paint wins
+        # numpy: where an index comes twice the last value counts, each time
+        target = seeds.movedim(self.axis, 0).numpy()
+        target[self.indices.numpy()[plane], row, column] = planes[plane, row, column]
         return seeds
+
+    def whole_slices(self) -> PaintedGrid:
+        """Return the slices that are labelled for the most part.
+
+        Of slices across this axis and paint in other planes these alone have outlines.
+        """
+        is_whole = (self.planes >= 0).flatten(1).float().mean(1) >= 0.5
+        return replace(self, positions=self.positions[is_whole], planes=self.planes[is_whole])
 
 
 class Expert(Protocol):
@@ -93,10 +106,7 @@ def paint_on_grid(
         for own in annotation.organs_of(layer):
             if organ_of[own] in group:
                 table[own + 2] = list(group).index(organ_of[own]) + 1
-        small = stack.long()
-        for position, k in enumerate(in_plane):
-            small = small.index_select(position + 1, grid.nearest_native(k))
-        values = table[small + 1]
+        values = table[_on_working_voxels(stack, grid, in_plane) + 1]
         planes = torch.where(values != 0, values, planes)
     for own, organ in enumerate(organ_of):
         if organ in group and not bool(annotation.is_known[own].all()):
@@ -112,6 +122,28 @@ def paint_on_grid(
         grid.working_spacing,
         len(group),
     )
+
+
+def _on_working_voxels(stack: torch.Tensor, grid: Grid, in_plane: list[int]) -> torch.Tensor:
+    """Return slices (slices, rows, columns) on the working grid, int64, by the nearest voxel.
+
+    Where that one is unlabelled any labelled voxel that lies in the working voxel counts: a line
+    one voxel wide, where another painted plane crosses the slice, would be lost otherwise.
+    """
+    small = stack
+    for position, k in enumerate(in_plane):
+        small = small.index_select(position + 1, grid.nearest_native(k))
+    small = small.long()
+    if not bool((small == UNLABELLED).any()):
+        return small
+    voxels, found = stack.numpy(), small.numpy()
+    plane, row, column = np.nonzero(voxels != UNLABELLED)
+    values = voxels[plane, row, column]
+    row = grid.nearest_working(in_plane[0]).numpy()[row]
+    column = grid.nearest_working(in_plane[1]).numpy()[column]
+    is_missing = found[plane, row, column] == UNLABELLED
+    found[plane[is_missing], row[is_missing], column[is_missing]] = values[is_missing]
+    return small
 
 
 @dataclass(frozen=True)
@@ -181,7 +213,8 @@ class Interpolation:
 
     Distances (mm, clipped to +-40, absent organs -40) are linear along the axis between annotated
     slices and constant beyond the outermost; scores are softmax(distance / temperature), with the
-    background as one more label.
+    background as one more label. Slices that are largely unlabelled have no outlines and are left
+    out; without any other all scores are equal.
     """
 
     name: str = "interpolation"
@@ -189,6 +222,9 @@ class Interpolation:
     temperature: float = 2.0  # mm
 
     def __call__(self, hounsfield: torch.Tensor, paint: PaintedGrid) -> torch.Tensor:
+        paint = paint.whole_slices()
+        if not len(paint.positions):
+            return torch.full((paint.organs + 1, *paint.shape), 1 / (paint.organs + 1))
         distances = self._distances(paint)  # (organs + 1, slices, rows, columns)
         low, high, share = between(paint.positions, paint.shape[paint.axis])
         mixed = torch.lerp(distances[:, low], distances[:, high], share[:, None, None])

@@ -31,8 +31,10 @@ class FusionConfig:
 def gaps(paint: PaintedGrid) -> torch.Tensor:
     """Return, per plane, the distance in mm between the annotated slices that enclose it.
 
-    Beyond the outermost slice it is twice the distance to it.
+    Beyond the outermost slice it is twice the distance to it, and infinite without any slice.
     """
+    if not len(paint.positions):
+        return torch.full((paint.shape[paint.axis],), torch.inf)
     count, spacing = paint.shape[paint.axis], paint.spacing[paint.axis]
     low, high, _ = between(paint.positions, count)
     planes = torch.arange(count) + 0.5
@@ -65,7 +67,8 @@ def fuse(
     config = config or FusionConfig()
     shape = [1, 1, 1, 1]
     shape[paint.axis + 1] = -1
-    share = config.interpolation * falling(gaps(paint), config.interpolation_gap).view(shape)
+    gap = gaps(paint.whole_slices())
+    share = config.interpolation * falling(gap, config.interpolation_gap).view(shape)
     inner = falling(beyond(paint), config.heads_reach).view(shape)
     own = config.heads * (config.heads_beyond + (1 - config.heads_beyond) * inner)
     total = own * heads + config.propagation * propagated + share * interpolated

@@ -72,6 +72,11 @@ class Grid:
     def spacing(self, axis: int) -> float:
         return float(np.linalg.norm(self.toWorld[:3, 2 - axis]))
 
+    @property
+    def voxelMl(self) -> float:
+        """Return the volume of a voxel in millilitres."""
+        return float(abs(np.linalg.det(self.toWorld[:3, :3]))) / 1000
+
     def covering(self, other: Grid) -> Grid:
         """Return this lattice, starting and ending where it covers all of another grid."""
         last = np.array(other.shape[::-1]) - 1.0

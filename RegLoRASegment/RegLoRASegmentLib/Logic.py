@@ -199,6 +199,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         importer = SceneImport(run.volumeNode, node, editorNode, saveStateForUndo)
         names = list(segmentIdsByName(run.preview.node)) if organs is None else organs
         written = importer.apply(run.preview.node, dict.fromkeys(names, mode))
+        run.noteApplied(importer.changedMl)
         self._notify(run, "applied")
         return written
 
@@ -214,6 +215,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
         def done(written):
             slicer.app.resumeRender()
+            run.noteApplied(importer.changedMl)
             self._notify(run, "applied")
             onDone(written)
 

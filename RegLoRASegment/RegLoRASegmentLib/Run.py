@@ -45,12 +45,15 @@ ENDED = (State.FINISHED, State.CANCELLED, State.FAILED)
 
 @dataclass
 class OrganResult:
-    """What is known about one organ of a result."""
+    """What is known about one organ of a result.
+
+    `changedMl`: what apply() changed of its segment; None as long as the segment is kept.
+    """
 
     name: str
     heldOutDice: float | None = None
     ml: float | None = None
-    status: str = ""
+    changedMl: float | None = None
 
 
 @dataclass
@@ -94,6 +97,7 @@ class Run:
         self.losses: dict[str, list[tuple[float, float]]] = {}  # by stage: (step, loss)
         self.ranks: list[tuple[float, dict[str, int]]] = []
         self.organs: dict[str, OrganResult] = {}
+        self.isApplied = False
         self.files: dict = {}
         self.preview = Preview(plan.volumeNode)
         self.content: SegmentationFile | None = None  # the result, once it is read
@@ -229,7 +233,6 @@ class Run:
             str(event["name"]),
             None if dice is None else float(dice),
             None if ml is None else float(ml),
-            str(event.get("status") or ""),
         )
 
     def _on_warning(self, event: Event) -> None:
@@ -281,6 +284,12 @@ class Run:
         """List the organs of the file that no event has told of."""
         for segment in content.segments:
             self.organs.setdefault(segment.name, OrganResult(segment.name))
+
+    def noteApplied(self, changedMl: dict[str, float]) -> None:
+        """Remember how much apply() changed, per organ; what it did not write is kept."""
+        self.isApplied = True
+        for name, organ in self.organs.items():
+            organ.changedMl = changedMl.get(name)
 
     def _onError(self, error: Exception) -> None:
         self.preview.discard()

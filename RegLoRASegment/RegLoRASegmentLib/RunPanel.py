@@ -12,7 +12,7 @@ from reglora_core.errors import RegLoRAError
 from .Run import Run, State
 from .SceneImport import Mode
 
-_NAME, _DICE, _ML, _STATUS = range(4)
+_NAME, _DICE, _ML, _APPLIED = range(4)
 
 
 class RunPanel:
@@ -22,7 +22,6 @@ class RunPanel:
         self._widget, self._ui, self._logic = widget, widget.ui, widget.logic
         self._error = self._notice = ""
         self._isApplying = False
-        self._applied: frozenset[str] = frozenset()  # organs of the result that were written
         self._logic.listeners.append(self._onRun)
         ui = self._ui
         ui.adaptButton.connect("clicked()", self.onAdapt)
@@ -34,7 +33,7 @@ class RunPanel:
         ui.rankPlotButton.connect("clicked()", self.onRankPlot)
         table = ui.resultTable
         table.setColumnCount(4)
-        table.setHorizontalHeaderLabels([_("Organ"), _("Held-out Dice"), _("Volume (ml)"), _("Status")])
+        table.setHorizontalHeaderLabels([_("Organ"), _("Held-out Dice"), _("Volume (ml)"), _("Applied")])
         table.horizontalHeader().setStretchLastSection(True)
         table.verticalHeader().hide()
 
@@ -132,8 +131,6 @@ class RunPanel:
             self._widget.parameters.segmentation = node
         self._ui.previewBox.checked = False
         self._notice = _("Applied. One Undo in the segment editor takes it back.")
-        self._applied = frozenset(self._ticked())
-        self._fillTable(self._run)
         self.update()
 
     def _onApplyError(self, error: Exception) -> None:
@@ -144,13 +141,12 @@ class RunPanel:
     def _onRun(self, run: Run, what: str) -> None:
         if self._widget.logic is None:
             return
-        if what in ("organ", "discarded") or run.isEnded:
+        if what in ("organ", "discarded", "applied") or run.isEnded:
             self._fillTable(self._run)
         if what in ("progress", "ranks") and run is self._run:
             self._logic.plots.update(run)
         if what in ("state", "discarded"):
             self._error = self._notice = ""
-            self._applied = frozenset()
             if run.state is State.FINISHED:
                 self._ui.previewBox.checked = True
         self.update()
@@ -224,8 +220,8 @@ class RunPanel:
             table.setItem(row, _NAME, name)
             table.setItem(row, _DICE, qt.QTableWidgetItem(_number(organ.heldOutDice, 2)))
             table.setItem(row, _ML, qt.QTableWidgetItem(_number(organ.ml, 1)))
-            status = _("applied") if organ.name in self._applied else organ.status
-            table.setItem(row, _STATUS, qt.QTableWidgetItem(status))
+            applied = _change(organ) if run.isApplied else ""
+            table.setItem(row, _APPLIED, qt.QTableWidgetItem(applied))
         table.resizeColumnsToContents()
         self._names = {organ.name for organ in organs}
 
@@ -270,6 +266,15 @@ def _statusText(run: Run) -> str:
         return _("{volume}: {stage}...").format(volume=volume, stage=stage)
     text = _("{volume}: {stage}, about {left} left.")
     return text.format(volume=volume, stage=stage, left=_duration(left))
+
+
+def _change(organ) -> str:
+    """Return what Apply did to an organ's segment."""
+    if organ.changedMl is None:
+        return _("kept")
+    if not organ.changedMl:
+        return _("applied, no change")
+    return _("changed, {ml} ml").format(ml=_number(organ.changedMl, 1))
 
 
 def _sentence(text: str) -> str:

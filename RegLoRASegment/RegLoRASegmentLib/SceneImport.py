@@ -120,6 +120,7 @@ class SceneImport:
 
     `editorNode`: the segment editor's node, whose masking settings are honoured; None for none.
     `saveStateForUndo`: makes the one undo step; called once, before the first change.
+    `changedMl`: per organ that was written, the volume of the voxels that differ from before.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class SceneImport:
         self._grid = Grid.ofVolume(volumeNode)
         self._ownToWorld = nodeToWorld(segmentationNode)
         self._places: frozenset = frozenset()
+        self.changedMl: dict[str, float] = {}
 
     def apply(self, resultNode, choices: dict[str, Mode]) -> list[str]:
         """Write the chosen organs; return the ids of the segments that hold them now.
@@ -185,11 +187,23 @@ class SceneImport:
         segmentId = own if mode is Mode.REPLACE and own is not None else None
         if self._isMasking():
             block = self._masked(block, segmentId, target)
+        self._compare(result.GetName(), segmentId, block, target)
         segmentId = self._setLabelmap(segmentId, result, block, target)
         painted = known if mode is Mode.REPLACE else ()
         segment = self._segmentation.GetSegment(segmentId)
         markApplied(segment, self._seen(segmentId, block, target), painted, self._grid)
         return segmentId
+
+    def _compare(self, name: str, segmentId: str | None, block: Block | None, target: Grid) -> None:
+        """Note how much of a segment is about to change; all of it if the segment is new."""
+        before = segmentBlock(self._segmentationNode, segmentId, target) if segmentId else None
+        parts = [part for part in (before, block) if part is not None]
+        if len(parts) == 2:
+            both = before.united(block)
+            changed = np.count_nonzero(both.filled(before) != both.filled(block))
+        else:
+            changed = sum(np.count_nonzero(part.mask) for part in parts)
+        self.changedMl[name] = changed * target.voxelMl
 
     def _seen(self, segmentId: str, block: Block | None, target: Grid) -> Block | None:
         """Return what was just written as it is seen on the volume's grid."""

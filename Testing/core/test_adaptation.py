@@ -290,6 +290,21 @@ def test_voxels_to_ignore_are_predicted(a_job: AdaptJob, tmp_path: Path) -> None
     assert phantom.dice(found[21, :, 24:] == SPLEEN, truth[21, :, 24:] == SPLEEN) > 0.7
 
 
+def test_slices_of_several_orientations(a_job: AdaptJob, tmp_path: Path) -> None:
+    """The rest is unlabelled; a tilted plane counts like any other voxels."""
+    _, truth = phantom.body()
+    z, y, x = np.indices(truth.shape)
+    is_painted = (z == 24) | (x == 16) | (y == 28) | (np.abs(z + x - 57) < 1)
+    path = phantom.write(
+        tmp_path / "planes.nrrd", phantom.image_of(np.where(is_painted, truth, 9).astype(np.uint8))
+    )
+    job = replace(a_job, labels=(path,), ignore_label=9, annotated=("all",), method="head")
+    found = segmented(adapt(job), job.images[0])
+    assert np.array_equal(found[is_painted], truth[is_painted])
+    for organ in (LIVER, SPLEEN):
+        assert phantom.dice(found == organ, truth == organ) > 0.8
+
+
 @pytest.mark.parametrize("method", ["lora", "arena", "head"])
 def test_every_method_gives_an_adapter_of_its_kind(a_job: AdaptJob, method: str) -> None:
     result = adapt(replace(a_job, method=method, steps=2, rank=2))

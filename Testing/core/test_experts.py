@@ -139,6 +139,18 @@ def test_an_organ_absent_from_a_slice_ends_before_it() -> None:
     assert sizes[-1] == 0
 
 
+def test_slices_that_are_largely_unlabelled_have_no_outlines() -> None:
+    discs = torch.stack([a_disc(6), a_disc(9), a_disc(3)])
+    discs[1][:, :38] = -1
+    shape = (12, 41, 41)
+    scores = Interpolation()(torch.zeros(shape), a_paint(discs, [1.5, 5.5, 9.5], shape))
+    whole = Interpolation()(torch.zeros(shape), a_paint(discs[[0, 2]], [1.5, 9.5], shape))
+    assert torch.equal(scores, whole)
+    discs[:] = -1
+    scores = Interpolation()(torch.zeros(shape), a_paint(discs, [1.5, 5.5, 9.5], shape))
+    assert torch.equal(scores, torch.full((2, *shape), 0.5))
+
+
 def test_each_plane_lies_between_its_neighbouring_slices() -> None:
     low, high, share = between(torch.tensor([1.5, 4.5]), 7)
     # planes are at 0.5, 1.5, ... 6.5
@@ -182,6 +194,20 @@ def test_organs_of_another_group_are_background() -> None:
     grid = Grid.of((48, 48, 48), (3.0, 3.0, 3.0), 3.0)
     planes = paint_on_grid(annotation, grid, (3, 7), (7,)).planes
     assert np.array_equal(planes.numpy(), (labels[[18, 30]] == 2).astype(np.int64))
+
+
+def test_a_line_one_voxel_wide_is_not_lost_on_a_coarser_grid() -> None:
+    """Where a sagittal slice was painted, each axial slice is labelled along one line."""
+    labels = phantom.body()[1]
+    ignored = np.ones(labels.shape, bool)
+    ignored[:, :, 16] = False  # the nearest voxels of the working grid are the odd ones
+    label_map = LabelMap(ORGANS, (np.where(ignored, 0, labels).astype(np.uint16),), (0, 0), ignored)
+    annotation = annotation_of(label_map, LPS, Annotated.parse("all"))
+    paint = paint_on_grid(annotation, Grid.of((48,) * 3, (1.5,) * 3, 3.0), (0, 1), (0, 1))
+    seeds = paint.seeds().numpy()
+    assert np.array_equal((seeds >= 0).nonzero()[2], np.full(24 * 24, 8))
+    assert np.array_equal(seeds[:, :, 8], labels[1::2, 1::2, 16])
+    assert not len(paint.whole_slices().positions)
 
 
 def test_paint_is_cropped_to_the_body() -> None:

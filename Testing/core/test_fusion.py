@@ -64,3 +64,12 @@ def test_far_beyond_the_outermost_slices_propagation_overrules_the_heads() -> No
     assert beyond(paint).tolist() == [0, 0, 10, 20, 30, 40, 50, 60]
     assert fused[0, 7].item() == pytest.approx(1 / 1.5)
     assert fused[0, 5].item() == pytest.approx(1 / 1.75)
+
+
+def test_outlines_weigh_nothing_without_whole_slices() -> None:
+    paint = a_paint([1.5, 5.5])
+    paint.planes.fill_(-1)
+    parts = torch.rand(3, 2, *paint.shape, generator=torch.Generator().manual_seed(0))
+    expected = fuse(parts[0], parts[1], torch.zeros_like(parts[2]), paint)
+    assert torch.equal(fuse(*parts, paint), expected)
+    assert gaps(paint.whole_slices()).isinf().all()

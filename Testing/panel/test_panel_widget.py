@@ -167,6 +167,9 @@ def test_adapt_preview_apply_undo(panel, painted, host):
     host.wait_until(lambda: "Applied" in panel.ui.statusLabel.text)
     after = maskOf(segmentation, "liver", volume)
     assert after[6:17].any(axis=(1, 2)).all()
+    spacing = np.prod(volume.GetSpacing()) / 1000
+    changed = f"changed, {np.count_nonzero(after != before) * spacing:.1f} ml"
+    assert [row[3] for row in cells(panel.ui.resultTable)] == [changed, "kept"]
     assert maskOf(segmentation, "spleen", volume)[7:16].sum() == 0
     assert not panel.logic.currentRun.preview.node.GetDisplayNode().GetVisibility()
     panel.ui.segmentEditor.undo()

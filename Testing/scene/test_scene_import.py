@@ -116,6 +116,25 @@ def test_replaced_organs_become_the_prediction_off_the_painted_slices(make, orga
     assert segmentation.GetSegmentation().GetNumberOfSegments() == 2
 
 
+@pytest.mark.parametrize("mode", list(Mode))
+def test_what_changes_is_measured_in_ml(make, organs, predicted, result_file, mode):
+    volume = make.volume(SHAPE)
+    segmentation = make.segmentation(volume, {k: organs[k] for k in ("liver", "spleen")})
+    before = make.mask(segmentation, "liver", volume)
+    preview = Preview(volume)
+    preview.show(read(result_file(volume, predicted)))
+    importer = SceneImport(volume, segmentation)
+    importer.apply(preview.node, {"liver": mode})
+    name = "liver" if mode is Mode.REPLACE else "liver (segmented)"
+    after = make.mask(segmentation, name, volume)
+    voxels = np.count_nonzero(after != before) if mode is Mode.REPLACE else np.count_nonzero(after)
+    ml = voxels * np.prod(volume.GetSpacing()) / 1000
+    assert importer.changedMl == pytest.approx({"liver": ml})
+    importer = SceneImport(volume, segmentation)
+    importer.apply(preview.node, {"spleen": mode})
+    assert list(importer.changedMl) == ["spleen"]
+
+
 def test_segments_that_were_not_chosen_stay_the_same_bit_for_bit(make, organs, predicted, result_file):
     volume = make.volume(SHAPE)
     segmentation = make.segmentation(volume, organs)

@@ -16,7 +16,7 @@ import torch  # noqa: TID253
 from reglora_core import __version__, lora
 from reglora_core.adapter import Adapter, load_adapter, save_adapter
 from reglora_core.annotation import annotation_of, native_slice
-from reglora_core.errors import Cancelled, InputError
+from reglora_core.errors import Cancelled, InputError, ResourceError
 from reglora_core.events import Report, ignore
 from reglora_core.fit import (
     ExpertScores,
@@ -45,6 +45,7 @@ from reglora_core.volumes import LabelMap, read_image, read_labels, write_segmen
 
 T = TypeVar("T")
 DEFAULT_STEPS = 60
+MIN_STEPS = 20  # of an update that is worth its time; its schedule needs some
 WRITING_SECONDS = 8.0  # of the budget, kept for predicting and writing after the last step
 
 
@@ -88,7 +89,7 @@ class AdaptResult:
 
 
 class _OutOfTime(Exception):
-    """The budget is spent; raised between two steps."""
+    """The budget is spent, or what is left of it does not suffice."""
 
 
 def adapt(job: AdaptJob, report: Report = ignore) -> AdaptResult:
@@ -236,11 +237,11 @@ class _Run:
         self.generator = torch.Generator().manual_seed(job.seed)
         self.outer_report = report
         self.losses: list[tuple[float, float]] = []
+        self.pass_seconds = 0.0  # of the heads over all scans
 
     def report(self, event: str, /, **fields: object) -> None:
         """Pass an event on, with the time left; stop where the budget is spent."""
-        elapsed = time.monotonic() - self.start
-        left = self.job.budget - WRITING_SECONDS - elapsed
+        left = self._seconds_to_train()
         if event == "progress":
             if left < 0 and self.has_result and self.job.steps is None:
                 raise _OutOfTime
@@ -267,15 +268,17 @@ class _Run:
             if self.job.method != "head":
                 best = self._with_enough_memory(lambda: self._refined(best, trial))
         except _OutOfTime:
-            self._begin_anew()
-            best.remarks.append(
-                f"the budget of {self.job.budget:g} s was spent before the low-rank update was "
-                "done; the result is the first one"
-            )
+            self._keep_first(best, f"the budget of {self.job.budget:g} s was spent")
+        except ResourceError as error:
+            self._keep_first(best, error.message)
         except Cancelled:
             self._say_organs(result)
             raise
         return self._write(best, is_final=True)
+
+    def _keep_first(self, first: Fitted, why: str) -> None:
+        self._begin_anew()
+        first.remarks.append(f"{why} before the low-rank update; the result is the first one")
 
     def _with_enough_memory(self, work: Callable[[], T]) -> T:
         """Do the work on this run's model, with smaller windows where memory runs out."""
@@ -291,7 +294,9 @@ class _Run:
     def _first(self) -> Fitted:
         heads = fit_heads(self.model, self.task, self.task.paintings, self.generator, self.report)
         experts = ExpertScores(self.task, self.task.paintings)
+        start = time.monotonic()
         own = probabilities(self.model, heads, self.task.paintings)
+        self.pass_seconds = time.monotonic() - start
         scores = experts.fused(own, self.task.groups)
         return Fitted(heads, experts, own, scores, is_adapted=bool(self.earlier))
 
@@ -308,7 +313,25 @@ class _Run:
         config = RefineConfig(low_rank, steps=steps)
         config = replace(config, crop=min(config.crop, *self.model.patch))
         work = Refinement(self.model, self.task, config, self.generator, self.report)
+        if self.job.steps is None:
+            work.config = replace(config, steps=self._affordable_steps(work.pace(first)))
         return work(first, trial)
+
+    def _affordable_steps(self, pace: float) -> int:
+        """Return how many steps the rest of the budget allows, at most the default.
+
+        Raises:
+            _OutOfTime: too few to be worth it.
+        """
+        passes = 2 * self.pass_seconds  # to test the update, and to use it
+        steps = int((self._seconds_to_train() - passes) / max(pace, 1e-6))
+        if steps < MIN_STEPS:
+            raise _OutOfTime
+        return min(steps, DEFAULT_STEPS)
+
+    def _seconds_to_train(self) -> float:
+        elapsed = time.monotonic() - self.start
+        return self.job.budget - WRITING_SECONDS - elapsed
 
     def _begin_anew(self) -> None:
         """Take back what was trained; an earlier adapter's update is the start, if there is one."""

@@ -8,6 +8,7 @@ patient.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ from reglora_core.intensity import AIR_HU
 from reglora_core.models.base import BaseModel
 from reglora_core.proximal import Annealing, ProximalOptimizer, build_optimizer
 from reglora_core.samples import Painting, Voxels, draw_voxels
+
+PACE_STEPS = 3  # the first one is slower than the rest
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,33 @@ class Refiner:
         for head in self.heads:
             head.eval()
 
+    def pace(self, painting: Painting) -> float:
+        """Return the seconds that a step takes; nothing is trained."""
+        organs = sum(len(group) for group in self.groups)
+        pool = draw_voxels(painting, self.groups, organs, self.config.pool, True, self.generator)
+        seconds = []
+        for _ in range(PACE_STEPS):
+            start = time.perf_counter()
+            loss = self._loss(painting, pool)
+            if loss is not None:
+                loss.backward()  # type: ignore[no-untyped-call]
+            seconds.append(time.perf_counter() - start)
+        self.optimizer.zero_grad()
+        return min(seconds)
+
     def _step(self, painting: Painting, pool: Voxels) -> float | None:
+        loss = self._loss(painting, pool)
+        if loss is None:
+            return None
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        trained = [p for group in self.optimizer.optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def _loss(self, painting: Painting, pool: Voxels) -> torch.Tensor | None:
+        """Return the heads' mean loss on a warped crop; None if it has no annotated voxel."""
         crop, points, index = self._warped_crop(painting, pool)
         if not len(index):
             return None
@@ -125,13 +154,7 @@ class Refiner:
         with torch.random.fork_rng(devices=[]):  # the heads' dropout
             torch.manual_seed(int(torch.randint(2**31, (), generator=self.generator)))
             losses = [organ_loss(head, head(features), targets, is_known) for head in self.heads]
-        loss = torch.stack(losses).mean()
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        trained = [p for group in self.optimizer.optimizer.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        self.optimizer.step()
-        return float(loss.detach())
+        return torch.stack(losses).mean()
 
     def _warped_crop(
         self, painting: Painting, pool: Voxels

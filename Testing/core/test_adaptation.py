@@ -13,11 +13,15 @@ import SimpleITK as sitk  # noqa: TID253
 import torch  # noqa: TID253
 from phantom import LIVER, SPLEEN
 
-from reglora_core.adaptation import AdaptResult, adapt
+from reglora_core import adaptation
+from reglora_core.adaptation import AdaptResult, adapt, read_task
 from reglora_core.adapter import load_adapter, save_adapter
 from reglora_core.errors import AdapterError, Cancelled, InputError, OutputError, ResourceError
+from reglora_core.fit import ExpertScores, Fitted, Refinement, fit_heads
 from reglora_core.job import AdaptJob
+from reglora_core.lora import LowRankConfig
 from reglora_core.models.base import BaseModel
+from reglora_core.refine import RefineConfig
 from reglora_core.volumes import read_image, read_labels
 
 pytestmark = pytest.mark.usefixtures("quick_fits")
@@ -429,6 +433,60 @@ def test_a_spent_budget_keeps_the_first_result(a_job: AdaptJob) -> None:
     assert "budget of 0.01 s" in events.warnings
     found, (_, truth) = segmented(result, a_job.images[0]), phantom.body()
     assert phantom.dice(found[HIDDEN] == LIVER, truth[HIDDEN] == LIVER) > 0.85
+    assert load_adapter(result.adapter).update == {}
+
+
+@pytest.mark.parametrize(("pace", "fewest", "most"), [(1e-3, 60, 60), (0.3, 20, 40)])
+def test_the_update_has_as_many_steps_as_the_budget_allows(
+    a_job: AdaptJob, monkeypatch: pytest.MonkeyPatch, pace: float, fewest: int, most: int
+) -> None:
+    monkeypatch.setattr(Refinement, "pace", lambda *_: pace)
+    monkeypatch.setattr(adaptation._Run, "_seconds_to_train", lambda _: 12.0)
+    events = Events()
+    adapt(replace(a_job, steps=None), events)
+    refining = [entry for entry in events.named("progress") if entry["stage"] == "refine"]
+    assert {fewest <= int(entry["steps"]) <= most for entry in refining} == {True}
+
+
+def test_an_update_that_would_not_be_done_in_time_is_not_begun(
+    a_job: AdaptJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Refinement, "pace", lambda *_: 10.0)
+    events = Events()
+    result = adapt(replace(a_job, steps=None, budget=100), events)
+    assert not result.is_adapted
+    assert "the budget of 100 s was spent before the low-rank update" in events.warnings
+    assert {entry["stage"] for entry in events.named("progress")} == {"read", "head"}
+
+
+def test_the_pace_is_measured_without_a_trace(a_job: AdaptJob, small_model: BaseModel) -> None:
+    task, _ = read_task(a_job, small_model, Events())
+    generator = torch.Generator().manual_seed(0)
+    before = {name: value.clone() for name, value in small_model.network.state_dict().items()}
+    heads = fit_heads(small_model, task, task.paintings, generator, Events())
+    first = Fitted(heads, ExpertScores(task, task.paintings), [], [])
+    config = RefineConfig(LowRankConfig("arena+", 4), crop=32)
+    work = Refinement(small_model, task, config, generator, Events())
+    weights = [parameter.clone() for head in heads for parameter in head.parameters()]
+    assert 0 < work.pace(first) < 60
+    after = small_model.network.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(map(torch.equal, weights, (p for head in heads for p in head.parameters())))
+
+
+def test_too_little_memory_for_the_update_keeps_the_first_result(
+    a_job: AdaptJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starved(*_: object) -> None:
+        message = "DefaultCPUAllocator: can't allocate memory"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(Refinement, "__call__", starved)
+    events = Events()
+    result = adapt(replace(a_job, steps=2), events)
+    assert not result.is_adapted
+    assert "before the low-rank update; the result is the first one" in events.warnings
     assert load_adapter(result.adapter).update == {}
 
 

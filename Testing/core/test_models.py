@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch  # noqa: TID253
 from safetensors.torch import save_file  # noqa: TID253
+from torch import nn  # noqa: TID253
 
 from reglora_core.errors import ModelError, OutputError
 from reglora_core.models import registry
@@ -103,6 +104,26 @@ def test_feature_maps_go_from_coarse_to_fine(small_model: BaseModel) -> None:
         (2, 3, 1), (4, 6, 2), (8, 12, 4), (16, 24, 8), (32, 48, 16),
     ]  # fmt: skip
     assert tuple(level.shape[1] for level in maps) == small_model.widths
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_gradients_do_not_depend_on_what_memory_held_before(
+    small_model: BaseModel, size: int
+) -> None:
+    """bfloat16 gradients of few planes did, on processors with avx512_bf16."""
+    layers = [module for module in small_model.network.modules() if isinstance(module, nn.Conv3d)]
+    for layer in layers:
+        layer.weight.requires_grad_(True)
+    volume = torch.randn(1, size, size, size, generator=torch.Generator().manual_seed(0)) * 100
+    found = []
+    for value in (float("nan"), 3.0):
+        soiled = [torch.full((count,), value) for count in (10**3, 10**4, 10**5, 10**6) * 3]
+        del soiled
+        loss = sum(level.square().mean() for level in small_model.feature_maps(volume))
+        found.append(torch.autograd.grad(loss, [layer.weight for layer in layers]))
+    for one, other in zip(*found, strict=True):
+        assert bool(one.isfinite().all())
+        assert torch.equal(one, other)
 
 
 def test_the_tiny_networks_inputs_are_two_windows_of_hounsfield_units() -> None:

@@ -29,6 +29,9 @@ class Family(Protocol):
 SMALLEST_PATCH = 32
 
 
+MIN_COARSE_VOXELS = 4  # along each axis at the coarsest level, to train in bfloat16
+
+
 @dataclass(frozen=True)
 class BaseModel:
     """A base network with frozen weights; the updates are added to its module.
@@ -77,9 +80,25 @@ class BaseModel:
         Shape: (batch, D, H, W) with sizes that are multiples of `stride`
         -> per level (batch, channels, D', H', W'); the last one has the input's size.
         """
-        kind = hounsfield.device.type
-        with torch.autocast(kind, torch.bfloat16, enabled=has_fast_bfloat16(hounsfield.device)):
+        with mixed_precision(hounsfield, self.stride):
             return self.family.feature_maps(self.network, hounsfield)
+
+
+def mixed_precision(volume: torch.Tensor, stride: int) -> torch.autocast:
+    """Return a context in which a network computes in bfloat16 where that is fast and right.
+
+    On CPUs, oneDNN's weight gradient of a 3 x 3 x 3 convolution of two planes reads memory that
+    nothing was written to (torch 2.13, avx512_bf16: gradients differ from run to run, or are
+    NaN); three planes are right. Networks that train on so little stay in float32.
+
+    Args:
+        volume: input (..., D, H, W).
+        stride: of the network's coarsest level.
+    """
+    is_small = min(volume.shape[-3:]) < MIN_COARSE_VOXELS * stride
+    is_risky = volume.device.type == "cpu" and is_small and torch.is_grad_enabled()
+    enabled = has_fast_bfloat16(volume.device) and not is_risky
+    return torch.autocast(volume.device.type, torch.bfloat16, enabled=enabled)
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

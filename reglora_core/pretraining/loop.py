@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import nn  # noqa: TID253
 from reglora_core.errors import InputError
 from reglora_core.events import Report, ignore
 from reglora_core.features import sample_maps
+from reglora_core.models.base import mixed_precision
 from reglora_core.models.tiny import TinyConfig, TinyUNet, network_inputs
 from reglora_core.pretraining.cases import Case, Dataset, class_names, read_cases
 from reglora_core.pretraining.crops import Crop, CropConfig, draw_crop, mirrored_classes
@@ -79,7 +81,8 @@ class Learner(nn.Module):
         device = next(self.parameters()).device
         inputs = network_inputs(torch.stack([crop.hounsfield for crop in crops])).to(device)
         inputs = inputs.contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.has_autocast):
+        stride = self.network.stride
+        with mixed_precision(inputs, stride) if config.has_autocast else nullcontext():
             maps = self.network.feature_maps(inputs)
         parts: dict[str, torch.Tensor] = {}
         for index, crop in enumerate(crops):

@@ -12,6 +12,7 @@ set(MODULE_PYTHON_SCRIPTS
   RegLoRASegmentLib/Logic.py
   RegLoRASegmentLib/Paint.py
   RegLoRASegmentLib/Parameters.py
+  RegLoRASegmentLib/Planes.py
   RegLoRASegmentLib/Plans.py
   RegLoRASegmentLib/Plots.py
   RegLoRASegmentLib/Resources.py

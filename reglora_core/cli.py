@@ -102,7 +102,7 @@ def _add_adapt(commands: Any) -> None:
         metavar="NAME|FILE",
         help="base network (see reglora models list)",
     )
-    parser.add_argument("--method", default="arena+", choices=METHODS)
+    parser.add_argument("--method", default="arena", choices=METHODS)
     parser.add_argument("--rank", default=8, type=int, help="initial rank (default 8)")
     parser.add_argument(
         "--annotated",

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 from reglora_core.errors import InputError
 
 FORMAT = 1
-METHODS = ("arena+", "arena", "lora", "head")
+METHODS = ("arena", "arena+", "lora", "head")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 AXES = ("axial", "coronal", "sagittal")
 SEGMENTATION_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha")
@@ -75,7 +75,7 @@ class AdaptJob:
     labels: tuple[Path, ...]
     out: Path
     model: str = "reglora-tiny"  # a name of the registry, or a file of weights
-    method: str = "arena+"
+    method: str = "arena"
     rank: int = 8  # initial rank; the surviving one is found
     annotated: tuple[str, ...] = ("auto",)  # one for all images, or one per image
     not_painted: tuple[dict[str, list[int]], ...] = ()  # per image: organ -> slices not drawn yet

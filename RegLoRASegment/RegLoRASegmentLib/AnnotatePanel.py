@@ -226,14 +226,6 @@ class AnnotatePanel:
         self._tellState()
 
     def _tellState(self) -> None:
-        slanted = [paint.name for paint in self.slices.slanted()] if self.slices is not None else []
-        if slanted:
-            text = _(
-                "{names}: painted in an oblique view, so that no slice of the volume is painted whole. "
-                "Undo it, turn the views to the volume (Suggest next slice does), and paint again."
-            )
-            self._tell(text.format(names=", ".join(slanted)), isError=True)
-            return
         lines = [self._suggestion] if self._suggestion else []
         names = [paint.name for paint in self.slices.leftOut()] if self.slices is not None else []
         if names:
@@ -245,7 +237,8 @@ class AnnotatePanel:
         row, column = self._selected()
         mark = None
         if 0 <= row < len(self._rows) and 0 < column <= len(self._segmentIds):
-            mark = self._rows[row].marks[self._segmentIds[column - 1]]
+            isSlice = isinstance(self._rows[row].place, tuple)
+            mark = self._rows[row].marks[self._segmentIds[column - 1]] if isSlice else None
         self._ui.notPaintedBox.enabled = mark in (Mark.ABSENT, Mark.NOT_PAINTED)
         self._ui.notPaintedBox.checked = mark is Mark.NOT_PAINTED
         known = self.slices.paints if self.slices is not None else []

@@ -8,6 +8,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from slicer.i18n import tr as _
 
 from .Grid import Grid
 from .Paint import (
@@ -17,11 +18,11 @@ from .Paint import (
     Slice,
     formatSlices,
     getTag,
-    isSlanted,
     isWhole,
     mainAxis,
     readPaint,
 )
+from .Planes import Plane, liesOn, planesThrough
 
 
 class Mark(enum.Enum):
@@ -34,9 +35,9 @@ class Mark(enum.Enum):
 
 @dataclass(frozen=True)
 class Row:
-    """One annotated slice: its place, its name for people, and its mark per segment id."""
+    """One annotated slice or oblique plane: its place, its name for people, its mark per segment id."""
 
-    place: Slice
+    place: Slice | Plane
     label: str
     marks: dict[str, Mark]
 
@@ -45,13 +46,18 @@ class Row:
 class Annotation:
     """What the core needs to know about the paint, besides the paint.
 
-    `annotated`: the core's text form. `planes`: set only if slices of several orientations are
-    painted; then every voxel off these slices is to be written as unlabelled.
+    `annotated`: the core's text form. `slices` and `planes`: set only if there are slices of several
+    orientations or oblique planes; then every voxel off them is to be written as unlabelled.
     """
 
     annotated: str
     notPainted: dict[str, list[int]]
-    planes: tuple[Slice, ...] = ()
+    slices: tuple[Slice, ...] = ()
+    planes: tuple[Plane, ...] = ()
+
+    @property
+    def isScattered(self) -> bool:
+        return bool(self.slices or self.planes)
 
 
 class AnnotatedSlices:
@@ -91,6 +97,21 @@ class AnnotatedSlices:
         """Forget segments that are gone; keep the segmentation's order."""
         known = self._segmentationNode.GetSegmentation().GetSegmentIDs()
         self._paints = {name: self._paints[name] for name in known if name in self._paints}
+        self._joinPlanes()
+
+    def _joinPlanes(self) -> None:
+        """Count paint that is too little to show an oblique plane to the planes of other organs."""
+        paints = [
+            paint for paint in self._paints.values() if paint.block is not None and paint.applied is None
+        ]
+        for paint in paints:
+            if paint.isJoined:
+                paint.pieces, paint.isJoined = [], False
+        planes = planesThrough([piece for paint in paints for piece in paint.pieces], self.grid)
+        for paint in paints:
+            if not paint.pieces and liesOn(paint.block, planes):
+                paint.pieces = [np.argwhere(paint.block.mask) + paint.block.first]
+                paint.isJoined = True
 
     @property
     def paints(self) -> list[SegmentPaint]:
@@ -117,9 +138,12 @@ class AnnotatedSlices:
         paints = self._paints.values()
         return [paint for paint in paints if paint.block is not None and paint.segmentId not in used]
 
-    def slanted(self) -> list[SegmentPaint]:
-        """Return the organs that are painted on an oblique plane, which gives no whole slice."""
-        return [paint for paint in self.painted() if isSlanted(paint, self.grid)]
+    def planes(self, segmentIds: list[str] | None = None) -> list[Plane]:
+        """Return the oblique planes that are painted, those of segments that are used."""
+        paints = [paint for paint in self.painted() if segmentIds is None or paint.segmentId in segmentIds]
+        pieces = [piece for paint in paints for piece in paint.pieces]
+        known = {plane: None for paint in paints for plane in paint.appliedPlanes}
+        return [*known, *planesThrough(pieces, self.grid)]
 
     def setUsed(self, segmentId: str, isUsed: bool) -> None:
         """Take a segment into the adaptation, or leave it out; saved with the segmentation."""
@@ -143,15 +167,20 @@ class AnnotatedSlices:
 
     def rows(self) -> list[Row]:
         axis = self.axis
-        slices = {paint.segmentId: paint.slices(axis) for paint in self.painted()}
-        return [
+        painted = self.painted()
+        slices = {paint.segmentId: paint.slices(axis) for paint in painted}
+        rows = [
             Row(
                 place,
                 self.label(place),
-                {paint.segmentId: _mark(paint, place, slices) for paint in self.painted()},
+                {paint.segmentId: _mark(paint, place, slices) for paint in painted},
             )
             for place in self.places()
         ]
+        for number, plane in enumerate(self.planes(), start=1):
+            marks = {paint.segmentId: _markOnPlane(paint, plane) for paint in painted}
+            rows.append(Row(plane, _("oblique {number}").format(number=number), marks))
+        return rows
 
     def label(self, place: Slice) -> str:
         """Return "axial 41": the number of the slice counts from 1, as in Slicer's views."""
@@ -201,9 +230,10 @@ class AnnotatedSlices:
         axis = self.axis
         paints = [self._paints[segmentId] for segmentId in segmentIds]
         places = {place for paint in paints for place in paint.slices(axis)}
-        if {place[0] for place in places} - {axis}:
-            planes = places - {place for paint in paints for place in paint.notPainted}
-            return Annotation("all", {}, tuple(sorted(planes)))
+        planes = self.planes(segmentIds)
+        if planes or {place[0] for place in places} - {axis}:
+            known = places - {place for paint in paints for place in paint.notPainted}
+            return Annotation("all", {}, tuple(sorted(known)), tuple(planes))
         indices = sorted(index for _, index in places)
         notPainted = {
             paint.name: sorted(index for place, index in paint.notPainted if place == axis)
@@ -220,6 +250,13 @@ def _mark(paint: SegmentPaint, place: Slice, slices) -> Mark:
     if place in slices[paint.segmentId] and _hasVoxels(paint, place):
         return Mark.PAINTED
     return Mark.ABSENT
+
+
+def _markOnPlane(paint: SegmentPaint, plane: Plane) -> Mark:
+    if paint.appliedPlanes:
+        return Mark.PAINTED if plane in paint.appliedPlanes else Mark.ABSENT
+    isOn = any(plane.distance(piece).mean() < 1 for piece in paint.pieces)
+    return Mark.PAINTED if isOn else Mark.ABSENT
 
 
 def _hasVoxels(paint: SegmentPaint, place: Slice) -> bool:

@@ -140,6 +140,10 @@ class Block:
                 np.moveaxis(mask, axis, 0)[index - self.first[axis]] = False
         return Block(mask, self.first)
 
+    def withoutMask(self, mask: np.ndarray) -> Block:
+        """Return the block without the voxels of a mask of its shape."""
+        return Block(self.mask & ~mask, self.first)
+
     def filled(self, other: Block | None) -> np.ndarray:
         """Return a mask of this block's shape with the voxels of a block that lies inside it."""
         result = np.zeros(self.mask.shape, bool)

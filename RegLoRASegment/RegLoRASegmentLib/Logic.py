@@ -24,6 +24,7 @@ from .AdapterFile import AdapterDescription, describeAdapter
 from .AnnotatedSlices import AnnotatedSlices
 from .Paint import Slice
 from .Parameters import Parameters
+from .Planes import Plane
 from .Plots import Plots
 from .Run import Plan, Run, State
 from .SceneImport import Mode, SceneImport, segmentIdsByName
@@ -100,8 +101,11 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             self.jumpToSlice(slices, place)
         return place
 
-    def jumpToSlice(self, slices: AnnotatedSlices, place: Slice) -> None:
-        """Move all slice views to a slice."""
+    def jumpToSlice(self, slices: AnnotatedSlices, place: Slice | Plane) -> None:
+        """Move all slice views to a slice, or turn one of them to an oblique plane."""
+        if isinstance(place, Plane):
+            Plans.turnViewTo(place, slices.grid)
+            return
         center = slices.grid.sliceCenter(*place)
         Plans.turnViewsTo(slices.grid)
         mode = slicer.vtkMRMLSliceNode.DefaultJumpSlice

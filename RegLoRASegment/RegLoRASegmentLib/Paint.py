@@ -14,15 +14,15 @@ import numpy as np
 import vtk
 
 from .Grid import Block, Grid, segmentBlock
+from .Planes import Plane, formatPlanes, onPlanes, parsePlanes, tiltedPieces
 
 NOT_PAINTED_TAG = "RegLoRASegment.NotPainted"
 USE_TAG = "RegLoRASegment.Use"
 PAINTED_TAG = "RegLoRASegment.Painted"
 APPLIED_TAG = "RegLoRASegment.Applied"
+PLANES_TAG = "RegLoRASegment.Planes"
 Slice = tuple[int, int]
 _WHOLE_SLICES = 12  # a segment with fewer along some axis may be painted slice by slice
-_MIN_PLANE, _MAX_PLANE = 60, 200_000  # voxels of which a plane is looked for
-_ALIGNED_COSINE = 0.996  # of 5 degrees
 _MAX_SPARSE_SLICES = 80  # more painted slices than that along every axis: a whole volume
 
 
@@ -32,7 +32,10 @@ class SegmentPaint:
 
     `block`: where the user painted; None if nowhere. `lonely`: per axis, the number of voxels
     without a painted neighbour in front or behind. `applied`: the user's slices of a segment that
-    holds a result; None for a segment that is paint only.
+    holds a result; None for a segment that is paint only. `pieces`: the paint's flat pieces if it lies
+    on oblique planes; it is then on no slice. `isJoined`: only together with other organs' paint.
+    `appliedPlanes`: the user's oblique planes of a segment
+    that holds a result.
     """
 
     segmentId: str
@@ -44,13 +47,16 @@ class SegmentPaint:
     use: str = ""  # "1" or "0" as the user chose; empty if the user did not choose
     lonely: tuple[int, int, int] = (0, 0, 0)
     total: int = 0
+    pieces: list[np.ndarray] = field(default_factory=list, repr=False)
+    isJoined: bool = False
+    appliedPlanes: tuple[Plane, ...] = ()
     _traces: dict = field(default_factory=dict, repr=False)
 
     def slices(self, axis: int) -> frozenset[Slice]:
         """Return the painted slices, where `axis` is the one that most paint is perpendicular to."""
         if self.applied is not None:
             return self.applied
-        if self.block is None:
+        if self.block is None or self.pieces:
             return frozenset()
         if axis not in self._traces:
             self._traces[axis] = frozenset(_slicesOf(self.block, axis))
@@ -62,8 +68,10 @@ def readPaint(segmentationNode, segmentId: str, grid: Grid) -> SegmentPaint:
     segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
     block = segmentBlock(segmentationNode, segmentId, grid)
     applied = _usersSlices(segment, block, grid)
+    planes = ()
     if applied is not None:
-        block = _restricted(block, applied)
+        planes = parsePlanes(getTag(segment, PLANES_TAG))
+        block = _restricted(block, applied, planes)
     paint = SegmentPaint(
         segmentId,
         " ".join(segment.GetName().split()),
@@ -74,6 +82,8 @@ def readPaint(segmentationNode, segmentId: str, grid: Grid) -> SegmentPaint:
         getTag(segment, USE_TAG),
     )
     if block is not None:
+        paint.appliedPlanes = planes
+        paint.pieces = [] if applied is not None else tiltedPieces(block, grid)
         paint.total = int(np.count_nonzero(block.mask))
         paint.lonely = tuple(_countLonely(block.mask, axis, paint.total) for axis in range(3))
     return paint
@@ -90,26 +100,13 @@ def isWhole(paint: SegmentPaint) -> bool:
     return isLong and max(paint.lonely) < 0.25 * paint.total
 
 
-def isSlanted(paint: SegmentPaint, grid: Grid) -> bool:
-    """Tell whether an organ is painted on one plane that does not follow the volume's slices."""
-    if paint.block is None or paint.applied is not None or not _MIN_PLANE < paint.total < _MAX_PLANE:
-        return False
-    places = np.argwhere(paint.block.mask)[:, ::-1] @ grid.toWorld[:3, :3].T
-    _places, spread, directions = np.linalg.svd(places - places.mean(axis=0), full_matrices=False)
-    thickness = spread[2] / np.sqrt(paint.total)
-    axes = grid.toWorld[:3, :3] / np.linalg.norm(grid.toWorld[:3, :3], axis=0)
-    isAligned = np.abs(directions[2] @ axes).max() > _ALIGNED_COSINE
-    isPlane = spread[1] > 4 * spread[2] and thickness < max(grid.spacing(axis) for axis in range(3))
-    return bool(isPlane and not isAligned)
-
-
 def mainAxis(paints) -> int:
     """Return the axis that most paint is perpendicular to.
 
     The same rule as the core's: sparse slices have no painted neighbours; where no axis stands out
     (neighbouring slices, whole volumes) it is the one with the fewest painted slices.
     """
-    paints = [paint for paint in paints if paint.block is not None]
+    paints = [paint for paint in paints if paint.block is not None and not paint.pieces]
     total = sum(paint.total for paint in paints)
     if not total:
         return 0
@@ -120,11 +117,12 @@ def mainAxis(paints) -> int:
     return int(np.argmin(counts))
 
 
-def markApplied(segment, block: Block | None, painted, grid: Grid) -> None:
-    """Remember which slices are the user's, and what the segment looks like now on the grid."""
+def markApplied(segment, block: Block | None, painted, planes, grid: Grid) -> None:
+    """Remember which slices and planes are the user's, and what the segment looks like on the grid."""
     axis = next(iter(sorted(painted)), (0, 0))[0]
     sums = checksums(block, axis, grid.shape)
     segment.SetTag(PAINTED_TAG, formatSlices(painted))
+    segment.SetTag(PLANES_TAG, formatPlanes(planes))
     text = " ".join(f"{index}={value:08x}" for index, value in sorted(sums.items()))
     segment.SetTag(APPLIED_TAG, f"{axis};{' '.join(map(str, grid.shape))};{text}")
 
@@ -194,11 +192,12 @@ def _parseApplied(text: str):
         return 0, None, {}
 
 
-def _restricted(block: Block | None, slices) -> Block | None:
+def _restricted(block: Block | None, slices, planes) -> Block | None:
     if block is None:
         return None
     moved = [(axis, index - block.first[axis]) for axis, index in slices]
-    return Block(block.mask & onSlices(block.mask.shape, moved), block.first).cropped()
+    users = onSlices(block.mask.shape, moved) | onPlanes(block, planes)
+    return Block(block.mask & users, block.first).cropped()
 
 
 def _neighbours(mask: np.ndarray, axis: int) -> np.ndarray:

@@ -28,9 +28,9 @@ class Parameters:
     segmentation: vtkMRMLSegmentationNode
     baseModel: Annotated[str, Choice(BASE_MODELS)] = BASE_MODELS[0]
     device: Annotated[str, Choice(DEVICES)] = "auto"
-    method: Annotated[str, Choice(METHODS)] = "arena+"
+    method: Annotated[str, Choice(METHODS)] = "arena"
     rank: Annotated[int, WithinRange(1, 64)] = 8
-    budgetSeconds: Annotated[int, WithinRange(5, 3600)] = 60
+    budgetSeconds: Annotated[int, WithinRange(5, 3600)] = 80
     seed: Annotated[int, WithinRange(0, 99999)] = 0
     warmStart: bool = False
     replaceSameNamed: bool = True

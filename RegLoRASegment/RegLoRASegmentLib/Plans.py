@@ -101,6 +101,25 @@ def turnViewsTo(grid) -> None:
             node.RotateToAxes(matrixOf(grid.toWorld))
 
 
+def turnViewTo(plane, grid) -> None:
+    """Turn the slice view that is nearest to an oblique plane into it."""
+    center = (np.array(plane.low) + plane.high) / 2
+    toMm = grid.toWorld[:3, 2::-1]
+    normal = np.linalg.solve(toMm.T, plane.steps)
+    normal /= np.linalg.norm(normal)
+    position = toMm @ center + grid.toWorld[:3, 3]
+    position += normal * (plane.offset - center @ plane.steps)
+    nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+    matrices = [arrayOf(node.GetSliceToRAS())[:3, :3] for node in nodes]
+    if not nodes:
+        return
+    nearest = int(np.argmax([abs(matrix[:, 2] @ normal) for matrix in matrices]))
+    across = matrices[nearest][:, 0] - (matrices[nearest][:, 0] @ normal) * normal
+    if matrices[nearest][:, 2] @ normal < 0:
+        normal = -normal
+    nodes[nearest].SetSliceToRASByNTP(*normal, *across, *position, 0)
+
+
 def hardenedCopy(volumeNode):
     """Return a copy of a volume that stands where its transforms put it."""
     name = _("{volume} hardened").format(volume=volumeNode.GetName())

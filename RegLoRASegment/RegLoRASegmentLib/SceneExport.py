@@ -20,8 +20,9 @@ from reglora_core.errors import InputError
 from reglora_core.job import AdaptJob, Job, PredictJob, job_to_dict
 
 from .AnnotatedSlices import AnnotatedSlices
-from .Grid import BINARY_LABELMAP, Grid, isLinearlyPlaced
+from .Grid import BINARY_LABELMAP, Block, Grid, isLinearlyPlaced
 from .Paint import SegmentPaint, onSlices
+from .Planes import onPlanes
 
 IMAGE_FILE, LABELS_FILE, JOB_FILE = "image.nrrd", "labels.seg.nrrd", "job.json"
 UNLABELLED = 65535
@@ -110,9 +111,9 @@ def exportPaint(volumeNode, slices, segmentIds: list[str], path: Path) -> Iterat
     """Write the paint of some segments as .seg.nrrd on the volume's grid, in steps."""
     grid = Grid.ofVolume(volumeNode, inWorld=False)
     paints = [paint for paint in slices.painted() if paint.segmentId in segmentIds]
-    planes = slices.annotation(segmentIds).planes
+    annotation = slices.annotation(segmentIds)
     terminology = {paint.segmentId: slices.terminologyOf(paint.segmentId) for paint in paints}
-    return _writePaint(path, grid, paints, planes, terminology)
+    return _writePaint(path, grid, paints, annotation, terminology)
 
 
 def writeJob(job: Job, path: Path) -> None:
@@ -131,7 +132,7 @@ def adaptJob(folder: Path, slices: AnnotatedSlices, segmentIds: list[str], **opt
         out=folder / "result",
         annotated=(annotation.annotated,),
         not_painted=(annotation.notPainted,) if annotation.notPainted else (),
-        ignore_label=UNLABELLED if annotation.planes else None,
+        ignore_label=UNLABELLED if annotation.isScattered else None,
         **options,
     )
 
@@ -142,14 +143,20 @@ def predictJob(folder: Path, adapter: Path, **options) -> PredictJob:
     return PredictJob(adapter=adapter, image=folder / IMAGE_FILE, out=out, **options)
 
 
-def _writePaint(path, grid, paints, planes, terminology) -> Iterator[None]:
+def _writePaint(path, grid, paints, annotation, terminology) -> Iterator[None]:
     layers: list[np.ndarray] = []
     places = []
     for number, paint in enumerate(paints, start=1):
         places.append(_paintOnFreeLayer(layers, paint, number, grid.shape))
         yield
-    if planes:
-        layers[0][~onSlices(grid.shape, planes) & (layers[0] == 0)] = UNLABELLED
+    if annotation.isScattered:
+        known = onSlices(grid.shape, annotation.slices)
+        yield
+        known |= onPlanes(Block(known, (0, 0, 0)), annotation.planes)
+        for layer in layers:
+            known |= layer != 0
+            yield
+        layers[0][~known] = UNLABELLED
         yield
     header = _header(layers[0].dtype, grid.shape, grid, len(layers), encoding="gzip")
     header += _segmentHeader(paints, places, grid.shape, terminology)

@@ -22,6 +22,7 @@ from reglora_core.errors import InputError
 from .AnnotatedSlices import AnnotatedSlices
 from .Grid import BINARY_LABELMAP, Block, Grid, moveBlock, nodeToWorld, orientedImage, segmentBlock
 from .Paint import getTag, markApplied
+from .Planes import Plane, onPlanes
 from .SegmentationFile import SegmentationFile, exchangeSegmentation, readSteps
 
 PREVIEW_ATTRIBUTE = "RegLoRASegment.Preview"
@@ -138,6 +139,7 @@ class SceneImport:
         self._grid = Grid.ofVolume(volumeNode)
         self._ownToWorld = nodeToWorld(segmentationNode)
         self._places: frozenset = frozenset()
+        self._planes: tuple[Plane, ...] = ()
         self.changedMl: dict[str, float] = {}
 
     def apply(self, resultNode, choices: dict[str, Mode]) -> list[str]:
@@ -160,6 +162,7 @@ class SceneImport:
         slices = AnnotatedSlices(self._volumeNode, self._segmentationNode, look=False)
         yield from slices.updateSteps()
         self._places = frozenset(slices.places())
+        self._planes = tuple(slices.planes())
         self._saveStateForUndo()
         yield
         written = []
@@ -176,22 +179,24 @@ class SceneImport:
         result = resultNode.GetSegmentation().GetSegment(resultId)
         predicted = segmentBlock(resultNode, resultId, self._grid)
         own = segmentIdsByName(self._segmentationNode).get(" ".join(result.GetName().split()))
-        known = frozenset()
+        known, planes = frozenset(), ()
         kept = None
         if own is not None:
-            known = self._known(slices, own)
+            known, planes = self._known(slices, own), self._planes
             kept = self._kept(slices, own, target)
         if predicted is not None:
-            predicted = moveBlock(predicted.without(known), self._grid, target)
+            predicted = predicted.without(known).withoutMask(onPlanes(predicted, planes))
+            predicted = moveBlock(predicted, self._grid, target)
         block = predicted.united(kept) if predicted is not None else kept
         segmentId = own if mode is Mode.REPLACE and own is not None else None
         if self._isMasking():
             block = self._masked(block, segmentId, target)
         self._compare(result.GetName(), segmentId, block, target)
         segmentId = self._setLabelmap(segmentId, result, block, target)
-        painted = known if mode is Mode.REPLACE else ()
+        if mode is not Mode.REPLACE:
+            known, planes = frozenset(), ()
         segment = self._segmentation.GetSegment(segmentId)
-        markApplied(segment, self._seen(segmentId, block, target), painted, self._grid)
+        markApplied(segment, self._seen(segmentId, block, target), known, planes, self._grid)
         return segmentId
 
     def _compare(self, name: str, segmentId: str | None, block: Block | None, target: Grid) -> None:

@@ -47,7 +47,7 @@ def test_what_is_left_out_has_its_default() -> None:
     job = adapt_job()
     assert (job.model, job.method, job.rank, job.annotated) == (
         "reglora-tiny",
-        "arena+",
+        "arena",
         8,
         ("auto",),
     )

@@ -96,7 +96,7 @@ def test_a_scan_larger_than_the_patch_is_cut_into_windows_without_air(
         return maps(model, volume)
 
     monkeypatch.setattr(BaseModel, "feature_maps", counted)
-    from reglora_core import predict as module
+    from reglora_core import prediction as module
 
     load = module.load_model
     monkeypatch.setattr(

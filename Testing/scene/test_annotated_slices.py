@@ -137,21 +137,9 @@ def test_organs_that_are_all_segmented_throughout_are_used(make, box):
     assert len(AnnotatedSlices(volume, segmentation).places()) == 38
 
 
-@pytest.mark.parametrize(("tilt", "isSlanted"), [(0, False), (20, True), (45, True)])
-def test_paint_on_an_oblique_plane_is_noticed(make, tilt, isSlanted):
-    volume = make.volume(SHAPE, np.eye(4))
-    k, j, i = np.meshgrid(*(np.arange(length) for length in SHAPE), indexing="ij")
-    normal = make.rotation((1, 0, 0), tilt)[:3, 2]
-    offset = (i - 28) * normal[0] + (j - 24) * normal[1] + (k - 20) * normal[2]
-    disc = (np.abs(offset) < 0.5) & ((i - 28) ** 2 + (j - 24) ** 2 + (k - 20) ** 2 < 15**2)
-    segmentation = make.segmentation(volume, {"liver": disc})
-    slanted = AnnotatedSlices(volume, segmentation).slanted()
-    assert [paint.name for paint in slanted] == (["liver"] if isSlanted else [])
-
-
 def test_organs_on_several_slices_are_not_taken_for_oblique(make, draw, box):
     volume = make.volume(SHAPE)
     masks = {"liver": draw(0, 10, 20), "spleen": draw(2, 20, 21), "cord": draw(1, 12)}
     masks["body"] = box(SHAPE, slice(1, 39), slice(2, 46), slice(2, 54))
     segmentation = make.segmentation(volume, masks)
-    assert AnnotatedSlices(volume, segmentation).slanted() == []
+    assert AnnotatedSlices(volume, segmentation).planes() == []

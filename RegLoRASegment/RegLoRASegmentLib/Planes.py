@@ -1,26 +1,30 @@
 """Oblique planes: paint in a slice view that does not follow the volume's slices.
 
 Such paint lies on planes that cross the volume's slices at an angle. They are found again from the
-voxels alone: connected pieces of paint that are flat, put together where one plane fits several. What
-is not painted on a plane is background there, as on a painted slice, but only around the paint: where
-else the user has looked along the plane cannot be known.
+voxels alone, by random sample consensus (Fischler and Bolles, Comm. ACM 24, 1981): planes that hold
+much paint with hardly any beside them. (Paint on an oblique plane need not be connected: a voxel is
+painted if its centre is close enough to the plane.) What is not painted on a plane is background there,
+as on a painted slice, but only around the paint: where else the user has looked along the plane cannot
+be known.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from .Grid import Block, Grid
 
-_MIN_PIECE, _MAX_PAINT = 60, 200_000  # voxels: of a piece that shows a plane; of paint that is looked at
-_MIN_RUN = 4  # neighbouring slices, along every axis, that paint on a tilted plane crosses
+_MIN_PIECE, _MAX_PAINT = 40, 200_000  # voxels: that show a plane; of paint that is looked at
+_MIN_SLICES = 4  # of every axis that paint on a tilted plane crosses
+_FILLED = 0.35  # of a slice's extent: by a slice that was painted itself
 _ALIGNED_COSINE = 0.996  # of 5 degrees
-_FLAT = 0.95  # of a piece's voxels lie within one voxel of its plane
-_LENGTH = 4  # times its thickness a piece has to be wide
+_ALL = 0.9  # of the paint
+_BESIDE = (1.0, 2.5)  # thicknesses from a plane where there is hardly any paint
+_MOST_BESIDE = 0.15  # of the paint on the plane
+_SAMPLES, _COUNTED = 300, 3000  # planes that are tried, and voxels by which each is judged
 _MARGIN_MM = 15.0  # around the paint in which a plane counts as looked at
 
 
@@ -52,6 +56,11 @@ class Plane:
         places[:, axis] = np.rint(rest / self.steps[axis])
         places[:, others[0]], places[:, others[1]] = rows, columns
         return places[(places[:, axis] >= self.low[axis]) & (places[:, axis] <= self.high[axis])]
+
+    def isAligned(self, grid: Grid) -> bool:
+        """Tell whether it follows the slices of an axis."""
+        cosines = np.abs(self.steps) / np.array([grid.spacing(axis) for axis in range(3)])
+        return bool(cosines.max() > _ALIGNED_COSINE)
 
     def toText(self) -> str:
         numbers = [*(f"{step:.9g}" for step in self.steps), f"{self.offset:.9g}", *self.low, *self.high]
@@ -90,15 +99,26 @@ def onPlanes(block: Block, planes: Iterable[Plane]) -> np.ndarray:
 
 
 def tiltedPieces(block: Block, grid: Grid) -> list[np.ndarray]:
-    """Return the flat pieces (voxels, 3) of tilted paint; none if most of the paint is not tilted."""
-    if not all(_longestRun(block.mask, axis) >= _MIN_RUN for axis in range(3)):
-        return []
+    """Return the paint (voxels, 3) on each plane; nothing if most of the paint is not on tilted ones."""
     total = int(np.count_nonzero(block.mask))
-    if not _MIN_PIECE <= total <= _MAX_PAINT:
+    if not _MIN_PIECE <= total <= _MAX_PAINT or _isOnSlices(block.mask, total):
         return []
-    pieces = [piece + block.first for piece in _connected(block.mask)]
-    tilted = [piece for piece in pieces if len(piece) >= _MIN_PIECE and _isTilted(piece, grid)]
-    return pieces if 2 * sum(map(len, tilted)) > total else []
+    rest = np.argwhere(block.mask) + block.first
+    pieces, tilted = [], 0
+    while len(rest) >= _MIN_PIECE:
+        plane = _bestPlane(rest, grid)
+        if plane is None:
+            break
+        distance = plane.distance(rest)
+        isOn = distance <= 1
+        beside = np.count_nonzero((distance > _BESIDE[0]) & (distance <= _BESIDE[1]))
+        if np.count_nonzero(isOn) < _MIN_PIECE or beside > _MOST_BESIDE * np.count_nonzero(isOn):
+            break
+        pieces.append(rest[isOn])
+        tilted += 0 if plane.isAligned(grid) else len(pieces[-1])
+        rest = rest[~isOn]
+    isExplained = total - len(rest) >= _ALL * total
+    return pieces if isExplained and 2 * tilted > total else []
 
 
 def liesOn(block: Block, planes: list[Plane]) -> bool:
@@ -107,7 +127,7 @@ def liesOn(block: Block, planes: list[Plane]) -> bool:
         return False
     places = np.argwhere(block.mask) + block.first
     nearest = np.min([plane.distance(places) for plane in planes], axis=0)
-    return bool((nearest <= 1).mean() >= _FLAT)
+    return bool((nearest <= 1).mean() >= _ALL)
 
 
 def planesThrough(pieces: Iterable[np.ndarray], grid: Grid) -> list[Plane]:
@@ -128,22 +148,34 @@ def planesThrough(pieces: Iterable[np.ndarray], grid: Grid) -> list[Plane]:
     return planes
 
 
-def _longestRun(mask: np.ndarray, axis: int) -> int:
-    """Return the largest number of neighbouring slices that all hold paint."""
-    used = mask.any(axis=tuple(other for other in range(3) if other != axis))
-    return max((len(list(run)) for isUsed, run in itertools.groupby(used) if isUsed), default=0)
+def _isOnSlices(mask: np.ndarray, total: int) -> bool:
+    """Tell, quickly, of paint that plainly follows the slices of some axis."""
+    for axis in range(3):
+        used = np.count_nonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        area = mask.size / mask.shape[axis]
+        if used < _MIN_SLICES or (2 * used <= mask.shape[axis] and total > _FILLED * used * area):
+            return True
+    return False
 
 
-def _connected(mask: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the voxels (n, 3) of every connected piece; corners connect."""
-    import SimpleITK as sitk
-
-    labels = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), True)
-    numbers = sitk.GetArrayFromImage(labels)
-    places = np.argwhere(numbers)
-    order = np.argsort(numbers[tuple(places.T)], kind="stable")
-    counts = np.bincount(numbers[numbers > 0])[1:]
-    yield from np.split(places[order], np.cumsum(counts)[:-1])
+def _bestPlane(places: np.ndarray, grid: Grid) -> Plane | None:
+    """Return the plane with the most voxels among those through three of them; None on a line."""
+    random = np.random.default_rng(0)
+    counted = random.permutation(places)[:_COUNTED].astype(float)
+    a, b, c = (counted[random.integers(len(counted), size=_SAMPLES)] @ _toWorld(grid).T for _ in range(3))
+    normals = np.cross(b - a, c - a)
+    lengths = np.linalg.norm(normals, axis=1)
+    isPlane = lengths > 1e-6
+    if not isPlane.any():
+        return None
+    normals = normals[isPlane] / lengths[isPlane, None]
+    offsets = (normals * a[isPlane]).sum(axis=1)
+    steps = normals @ _toWorld(grid)
+    apart = np.abs(counted @ steps.T - offsets) / np.abs(steps).max(axis=1)
+    best = int(np.argmax(np.count_nonzero(apart <= 0.6, axis=0)))
+    isOn = np.abs(places @ steps[best] - offsets[best]) <= 0.75 * np.abs(steps[best]).max()
+    plane = _fit(places[isOn], grid)
+    return _fit(places[plane.distance(places) <= 1], grid)
 
 
 def _toWorld(grid: Grid) -> np.ndarray:
@@ -151,26 +183,13 @@ def _toWorld(grid: Grid) -> np.ndarray:
     return grid.toWorld[:3, 2::-1]
 
 
-def _spread(piece: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Return the standard deviations of the voxels in mm, ascending, and their directions."""
-    places = piece @ _toWorld(grid).T
-    values, directions = np.linalg.eigh(np.cov(places.T))
-    return np.sqrt(np.maximum(values, 0)), directions
-
-
 def _fit(piece: np.ndarray, grid: Grid) -> Plane:
-    steps = _spread(piece, grid)[1][:, 0] @ _toWorld(grid)
+    """Return the plane of least squares through voxels (n, 3)."""
+    places = piece @ _toWorld(grid).T
+    steps = np.linalg.eigh(np.cov(places.T))[1][:, 0] @ _toWorld(grid)
     spacing = np.array([grid.spacing(axis) for axis in range(3)])
     margin = np.ceil(_MARGIN_MM / spacing).astype(int)
     low = np.maximum(piece.min(axis=0) - margin, 0)
     high = np.minimum(piece.max(axis=0) + margin, np.array(grid.shape) - 1)
     offset = float((piece @ steps).mean())
     return Plane(tuple(map(float, steps)), offset, tuple(map(int, low)), tuple(map(int, high)))
-
-
-def _isTilted(piece: np.ndarray, grid: Grid) -> bool:
-    spread, directions = _spread(piece, grid)
-    axes = _toWorld(grid) / np.linalg.norm(_toWorld(grid), axis=0)
-    isAligned = np.abs(directions[:, 0] @ axes).max() > _ALIGNED_COSINE
-    isFlat = (_fit(piece, grid).distance(piece) <= 1).mean() >= _FLAT
-    return bool(isFlat and not isAligned and spread[1] > _LENGTH * spread[0])

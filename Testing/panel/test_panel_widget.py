@@ -51,6 +51,15 @@ def cells(table):
     ]
 
 
+def clickCell(host, table, row, column):
+    import qt
+    from slicerhost.mouse import click
+
+    center = table.visualItemRect(table.item(row, column)).center()
+    click(table.viewport(), qt.QPointF(center))
+    host.process_events()
+
+
 def test_an_empty_scene_offers_nothing_to_adapt(panel):
     assert not panel.ui.adaptButton.enabled
     assert "paint organs on a few slices" in panel.ui.adaptButton.toolTip
@@ -108,16 +117,46 @@ def test_painting_in_a_sagittal_view_gives_a_sagittal_row(panel, host):
     editor.setActiveEffect(None)
 
 
+def test_painting_in_an_oblique_view_gives_an_oblique_row(panel, host):
+    volume = makeVolume()
+    segmentation = makeSegmentation(volume, slices=())
+    panel.ui.inputSelector.setCurrentNode(volume)
+    panel.ui.segmentationSelector.setCurrentNode(segmentation)
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
+    tilt = np.radians(30)
+    normal, across = np.array([0, -np.sin(tilt), np.cos(tilt)]), np.array([1, 0, 0])
+    along = np.cross(normal, across)
+    red.SetSliceToRASByNTP(*normal, *across, 0, 0, 0, 0)
+    editor = panel.ui.segmentEditor
+    editor.setActiveEffectByName("Paint")
+    editor.activeEffect().setCommonParameter("BrushDiameterIsRelative", 0)
+    editor.activeEffect().setCommonParameter("BrushAbsoluteDiameter", 25.0)
+    for organ, start in (("liver", -20), ("spleen", 18)):
+        editor.setCurrentSegmentID(organ)
+        host.paint("Red", [start * across + shift * along for shift in (-12, 12)])
+    expected = [["oblique 1", "painted", "painted"]]
+    host.wait_until(lambda: cells(panel.ui.slicesTable) == expected)
+    editor.setActiveEffect(None)
+    red.SetOrientationToAxial()
+    clickCell(host, panel.ui.slicesTable, 0, 0)
+    axes = red.GetSliceToRAS()
+    turned = [axes.GetElement(row, 2) for row in range(3)]
+    assert abs(turned @ normal) > np.cos(np.radians(2))
+    adaptAndWait(host, panel)
+    assert "finished" in panel.ui.statusLabel.text
+    before = {name: maskOf(segmentation, name, volume) for name in ("liver", "spleen")}
+    host.click(panel.ui.applyButton)
+    host.wait_until(lambda: "Applied" in panel.ui.statusLabel.text)
+    for name, mask in before.items():
+        assert maskOf(segmentation, name, volume)[mask].all()
+
+
 def test_a_click_on_a_row_goes_to_its_slice(panel, painted, host):
     red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
     table = panel.ui.slicesTable
     for row, index in ((0, 6), (1, 16)):
-        center = table.visualItemRect(table.item(row, 1)).center()
-        import qt
-        from slicerhost.mouse import click
-
-        click(table.viewport(), qt.QPointF(center))
-        host.process_events()
+        clickCell(host, table, row, 1)
         assert red.GetSliceOffset() == pytest.approx(-40 + 4 * index)
     assert panel.ui.segmentEditor.currentSegmentID() == "liver"
 

@@ -74,6 +74,12 @@ def test_slices_and_whole_organs_are_not_taken_for_planes(make, volume):
     assert [index for _, index in slices.places()] == [9, 10, 11, 20, 21, 30]
 
 
+def test_a_line_shows_no_plane(make, volume):
+    line = np.zeros(SHAPE, bool)
+    line[range(40), range(40), range(40)] = True
+    assert AnnotatedSlices(volume, make.segmentation(volume, {"liver": line})).planes() == []
+
+
 def test_a_damaged_tag_gives_no_planes():
     for text in ("", "1,2,3", "a,b,c,d,0,0,0,1,1,1", "0,0,0,1,0,0,0,1,1,1", "1,1,1,0,0,0,0,1,1"):
         assert parsePlanes(text) == ()

@@ -33,9 +33,8 @@ class SegmentPaint:
     `block`: where the user painted; None if nowhere. `lonely`: per axis, the number of voxels
     without a painted neighbour in front or behind. `applied`: the user's slices of a segment that
     holds a result; None for a segment that is paint only. `pieces`: the paint's flat pieces if it lies
-    on oblique planes; it is then on no slice. `isJoined`: only together with other organs' paint.
-    `appliedPlanes`: the user's oblique planes of a segment
-    that holds a result.
+    on oblique planes; it is then on no slice. `isJoined`: they lie on the planes of other organs, and
+    are too little to show one. `appliedPlanes`: the user's planes of a segment that holds a result.
     """
 
     segmentId: str

@@ -185,7 +185,9 @@ class SceneImport:
             known, planes = self._known(slices, own), self._planes
             kept = self._kept(slices, own, target)
         if predicted is not None:
-            predicted = predicted.without(known).withoutMask(onPlanes(predicted, planes))
+            predicted = predicted.without(known)
+            if planes:
+                predicted = predicted.withoutMask(onPlanes(predicted, planes))
             predicted = moveBlock(predicted, self._grid, target)
         block = predicted.united(kept) if predicted is not None else kept
         segmentId = own if mode is Mode.REPLACE and own is not None else None

@@ -49,7 +49,7 @@ def adapt(
         out: folder for what is written.
         report: receives events; may raise `errors.Cancelled` to stop.
         options: the other fields of `reglora_core.job.AdaptJob` (model, method, rank, annotated,
-            budget, steps, seed, ...).
+            budget, steps, seed, ...); `annotated` may be one text for all images.
 
     Raises:
         InputError: something given cannot be used; the message says what and why.
@@ -57,6 +57,8 @@ def adapt(
     from reglora_core.adaptation import adapt as work
     from reglora_core.job import AdaptJob
 
+    if isinstance(options.get("annotated"), str):
+        options["annotated"] = (options["annotated"],)
     return work(AdaptJob(_paths(images), _paths(labels), Path(out), **options), report)
 
 

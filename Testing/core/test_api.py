@@ -33,7 +33,7 @@ def test_adapt_predict_and_evaluate_twice(
         out = tmp_path / f"out {number}"
         names = phantom.NAMES
         adapted = reglora_core.adapt(
-            image, labels, out, listen, names=names, model=model, method="head"
+            image, labels, out, listen, names=names, model=model, method="head", annotated="auto"
         )
         again = reglora_core.predict(adapted.adapter, image, out / "again.seg.nrrd", model=model)
         assert reglora_core.evaluate(again.segmentation, reference).mean_dice > 0.7

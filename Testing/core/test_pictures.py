@@ -259,8 +259,9 @@ def test_a_training_shows_the_loss_of_each_stage():
     [
         ([3.0, 1.0, 0.5, 0.4, 0.4, 0.4, 0.3, 2.9, 0.8, 0.4, 0.4, 0.3, 0.3], [7, 7, 6, 6]),
         ([3.0, 1.0, 1.5, 0.4, 2.9, 0.8, 1.3], [7, 7]),
+        ([3.0, 1.0, 0.5, 0.4, 0.4, 0.4, 0.3, 2.9, 0.4, 0.3, 0.3, 0.3, 2.9], [13, 13]),
     ],
-    ids=["smooth", "noisy"],
+    ids=["smooth", "noisy", "hard crop"],
 )
 def test_a_fit_that_starts_anew_is_a_line_of_its_own_unless_the_loss_is_noisy(losses, lengths):
     events = [

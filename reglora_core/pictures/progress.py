@@ -135,11 +135,14 @@ def _draw_losses(axes: Axes, losses: dict[str, Curve], previews: Sequence[float]
 def _fits(loss: Curve) -> list[tuple[int, int]]:
     """Return start and stop of each fit: one that starts anew leaps up by half of the range.
 
-    Where the loss leaps from step to step anyway, it is all one fit.
+    It then comes down step by step; a leap for a single step is a hard crop. Where the loss leaps
+    from step to step anyway, it is all one fit.
     """
     rises, span = np.diff(loss), np.ptp(loss)
     is_noisy = len(rises) and np.median(np.abs(rises)) > NOISY * span
-    starts = [0] if is_noisy else [0, *(np.flatnonzero(rises > 0.5 * span) + 1).tolist()]
+    high = np.append(loss, -np.inf) > loss.min() + 0.15 * span
+    leaps = np.flatnonzero((rises > 0.5 * span) & high[2:]) + 1
+    starts = [0] if is_noisy else [0, *leaps.tolist()]
     return list(zip(starts, [*starts[1:], len(loss)], strict=True))
 
 

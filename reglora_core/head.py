@@ -13,6 +13,8 @@ import torch  # noqa: TID253
 import torch.nn.functional as F  # noqa: TID253
 from torch import nn  # noqa: TID253
 
+from reglora_core.models.base import has_fast_bfloat16
+
 CLAMP = 5.0  # deviations beyond which a feature says no more
 SLAB = 16  # planes of the second-finest level per step, to bound memory
 Groups = tuple[tuple[int, ...], ...]
@@ -220,14 +222,17 @@ def fit_head(
         optimizer, config.learning_rate, total_steps=config.steps
     )
     device = samples.features.device
+    is_fast = has_fast_bfloat16(device)
     features = head.standardised(samples.features)
+    features = features.bfloat16() if is_fast else features
     head.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         for step in range(config.steps):
             index = torch.randint(len(samples), (config.voxels,), generator=generator).to(device)
-            logits = head.on_standardised(features[index])
-            loss = organ_loss(head, logits, samples.targets[index], samples.is_known[index])
+            with torch.autocast(device.type, torch.bfloat16, enabled=is_fast):
+                logits = head.on_standardised(features[index])
+            loss = organ_loss(head, logits.float(), samples.targets[index], samples.is_known[index])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

@@ -91,11 +91,7 @@ class Refiner:
 
         The report may raise `Cancelled` between steps.
         """
-        organs = sum(len(group) for group in self.groups)
-        pools = [
-            draw_voxels(painting, self.groups, organs, self.config.pool, True, self.generator)
-            for painting in paintings
-        ]
+        pools = [self._pool(painting) for painting in paintings]
         rates = [group["lr"] for group in self.optimizer.optimizer.param_groups]
         for head in self.heads:
             head.train()
@@ -119,8 +115,7 @@ class Refiner:
 
     def pace(self, painting: Painting) -> float:
         """Return the seconds that a step takes; nothing is trained."""
-        organs = sum(len(group) for group in self.groups)
-        pool = draw_voxels(painting, self.groups, organs, self.config.pool, True, self.generator)
+        pool = self._pool(painting)
         seconds = []
         for _ in range(PACE_STEPS):
             start = time.perf_counter()
@@ -130,6 +125,10 @@ class Refiner:
             seconds.append(time.perf_counter() - start)
         self.optimizer.zero_grad()
         return min(seconds)
+
+    def _pool(self, painting: Painting) -> Voxels:
+        organs = sum(len(group) for group in self.groups)
+        return draw_voxels(painting, self.groups, organs, self.config.pool, True, self.generator)
 
     def _step(self, painting: Painting, pool: Voxels) -> float | None:
         loss = self._loss(painting, pool)

@@ -73,6 +73,11 @@ class Grid:
         return float(np.linalg.norm(self.toWorld[:3, 2 - axis]))
 
     @property
+    def arrayToMm(self) -> np.ndarray:
+        """Return the 3x3 matrix from steps along the array's axes (k, j, i) to mm in the world."""
+        return self.toWorld[:3, 2::-1]
+
+    @property
     def voxelMl(self) -> float:
         """Return the volume of a voxel in millilitres."""
         return float(abs(np.linalg.det(self.toWorld[:3, :3]))) / 1000

@@ -162,7 +162,7 @@ def _bestPlane(places: np.ndarray, grid: Grid) -> Plane | None:
     """Return the plane with the most voxels among those through three of them; None on a line."""
     random = np.random.default_rng(0)
     counted = random.permutation(places)[:_COUNTED].astype(float)
-    a, b, c = (counted[random.integers(len(counted), size=_SAMPLES)] @ _toWorld(grid).T for _ in range(3))
+    a, b, c = (counted[random.integers(len(counted), size=_SAMPLES)] @ grid.arrayToMm.T for _ in range(3))
     normals = np.cross(b - a, c - a)
     lengths = np.linalg.norm(normals, axis=1)
     isPlane = lengths > 1e-6
@@ -170,7 +170,7 @@ def _bestPlane(places: np.ndarray, grid: Grid) -> Plane | None:
         return None
     normals = normals[isPlane] / lengths[isPlane, None]
     offsets = (normals * a[isPlane]).sum(axis=1)
-    steps = normals @ _toWorld(grid)
+    steps = normals @ grid.arrayToMm
     apart = np.abs(counted @ steps.T - offsets) / np.abs(steps).max(axis=1)
     best = int(np.argmax(np.count_nonzero(apart <= 0.6, axis=0)))
     isOn = np.abs(places @ steps[best] - offsets[best]) <= 0.75 * np.abs(steps[best]).max()
@@ -178,15 +178,10 @@ def _bestPlane(places: np.ndarray, grid: Grid) -> Plane | None:
     return _fit(places[plane.distance(places) <= 1], grid)
 
 
-def _toWorld(grid: Grid) -> np.ndarray:
-    """Return the 3x3 matrix from voxels (k, j, i) to mm."""
-    return grid.toWorld[:3, 2::-1]
-
-
 def _fit(piece: np.ndarray, grid: Grid) -> Plane:
     """Return the plane of least squares through voxels (n, 3)."""
-    places = piece @ _toWorld(grid).T
-    steps = np.linalg.eigh(np.cov(places.T))[1][:, 0] @ _toWorld(grid)
+    places = piece @ grid.arrayToMm.T
+    steps = np.linalg.eigh(np.cov(places.T))[1][:, 0] @ grid.arrayToMm
     spacing = np.array([grid.spacing(axis) for axis in range(3)])
     margin = np.ceil(_MARGIN_MM / spacing).astype(int)
     low = np.maximum(piece.min(axis=0) - margin, 0)

@@ -104,7 +104,7 @@ def turnViewsTo(grid) -> None:
 def turnViewTo(plane, grid) -> None:
     """Turn the slice view that is nearest to an oblique plane into it."""
     center = (np.array(plane.low) + plane.high) / 2
-    toMm = grid.toWorld[:3, 2::-1]
+    toMm = grid.arrayToMm
     normal = np.linalg.solve(toMm.T, plane.steps)
     normal /= np.linalg.norm(normal)
     position = toMm @ center + grid.toWorld[:3, 3]

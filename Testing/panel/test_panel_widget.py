@@ -51,6 +51,16 @@ def cells(table):
     ]
 
 
+def chooseUnpainted(panel):
+    """Choose a volume and a segmentation with two organs that have no paint."""
+    volume = makeVolume()
+    segmentation = makeSegmentation(volume, slices=())
+    panel.ui.inputSelector.setCurrentNode(volume)
+    panel.ui.segmentationSelector.setCurrentNode(segmentation)
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    return volume, segmentation
+
+
 def clickCell(host, table, row, column):
     import qt
     from slicerhost.mouse import click
@@ -101,11 +111,7 @@ def test_the_table_follows_the_mouse(panel, host):
 
 
 def test_painting_in_a_sagittal_view_gives_a_sagittal_row(panel, host):
-    volume = makeVolume()
-    segmentation = makeSegmentation(volume, slices=())
-    panel.ui.inputSelector.setCurrentNode(volume)
-    panel.ui.segmentationSelector.setCurrentNode(segmentation)
-    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    chooseUnpainted(panel)
     editor = panel.ui.segmentEditor
     editor.setCurrentSegmentID("liver")
     editor.setActiveEffectByName("Paint")
@@ -118,11 +124,7 @@ def test_painting_in_a_sagittal_view_gives_a_sagittal_row(panel, host):
 
 
 def test_painting_in_an_oblique_view_gives_an_oblique_row(panel, host):
-    volume = makeVolume()
-    segmentation = makeSegmentation(volume, slices=())
-    panel.ui.inputSelector.setCurrentNode(volume)
-    panel.ui.segmentationSelector.setCurrentNode(segmentation)
-    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    volume, segmentation = chooseUnpainted(panel)
     red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
     tilt = np.radians(30)
     normal, across = np.array([0, -np.sin(tilt), np.cos(tilt)]), np.array([1, 0, 0])

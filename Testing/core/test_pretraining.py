@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np  # noqa: TID253
@@ -12,12 +12,14 @@ import phantom
 import pytest
 import torch  # noqa: TID253
 
-from reglora_core.errors import InputError
+from reglora_core.errors import InputError, ModelError
+from reglora_core.events import ignore
 from reglora_core.models.loading import load_model
+from reglora_core.models.registry import model_entry, weights_file
 from reglora_core.pretraining.cases import Dataset, class_names, read_cases
 from reglora_core.pretraining.command import run_pretraining
 from reglora_core.pretraining.crops import CropConfig, draw_crop, mirrored_classes
-from reglora_core.pretraining.loop import PretrainConfig, pretrain
+from reglora_core.pretraining.loop import PretrainConfig, pretrain, start
 from reglora_core.pretraining.losses import (
     partial_loss,
     sample_voxels,
@@ -186,3 +188,36 @@ def test_the_learning_rate_rises_stays_and_falls(a_config: PretrainConfig) -> No
     assert [config.learning_rate_at(step) for step in (0, 4, 9, 50, 80, 90, 99)] == pytest.approx(
         [0.1, 0.5, 1.0, 1.0, 1.0, 0.5, 0.05]
     )
+
+
+def test_a_run_can_start_from_the_weights_of_another(
+    a_data_folder: Path, a_config: PretrainConfig, tmp_path: Path
+) -> None:
+    only_partial = replace(a_config, datasets=[DATASETS[1]], steps=1)
+    config_file = tmp_path / "first.json"
+    config_file.write_text(json.dumps(asdict(only_partial)))
+    weights = run_pretraining(config_file, a_data_folder, tmp_path / "first", "cpu", 1, ignore)
+    earlier = load_model(str(weights), CPU).network
+    classes = ("background", "aorta", "liver", "spleen")
+    later = start(replace(a_config, start_from=str(weights)), classes, CPU).learner.network
+    fresh = start(a_config, classes, CPU).learner.network
+    assert earlier.config.classes == ("background", "liver")
+    own, other = later.state_dict(), earlier.state_dict()
+    body = [key for key in own if not key.startswith("classifier.")]
+    assert all(torch.equal(own[key], other[key]) for key in body)
+    rows = later.classifier.weight
+    assert torch.equal(rows[[0, 2]], earlier.classifier.weight)
+    assert torch.equal(rows[[1, 3]], fresh.classifier.weight[[1, 3]])
+
+
+def test_weights_of_other_widths_are_refused(a_config: PretrainConfig) -> None:
+    embedded = str(weights_file(model_entry("reglora-tiny")))
+    with pytest.raises(ModelError, match="widths"):
+        start(replace(a_config, start_from=embedded), ("background", "liver"), CPU)
+
+
+def test_the_weights_to_start_from_are_found_beside_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "later.json"
+    path.write_text(json.dumps({"datasets": [], "start_from": "first/weights.safetensors"}))
+    expected = tmp_path / "first" / "weights.safetensors"
+    assert PretrainConfig.from_file(path).start_from == str(expected)

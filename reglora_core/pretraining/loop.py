@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from reglora_core.models.tiny import TinyConfig, TinyUNet, network_inputs
 from reglora_core.pretraining.cases import Case, Dataset, class_names, read_cases
 from reglora_core.pretraining.crops import Crop, CropConfig, draw_crop, mirrored_classes
 from reglora_core.pretraining.losses import EpisodeLoss, partial_loss, sample_voxels
+from reglora_core.pretraining.warm_start import warm_start_
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class PretrainConfig:
     episode_weight: float = 0.5
     average_decay: float = 0.998  # of the moving average that becomes the network
     seed: int = 0
+    start_from: str = ""  # weights of an earlier pre-training; relative to the configuration
     has_autocast: bool = True  # bfloat16 where the device has it
     crops: dict[str, Any] = field(default_factory=dict)
 
@@ -52,10 +54,13 @@ class PretrainConfig:
             InputError: the file is missing, no JSON, or has an unknown or missing entry.
         """
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            config = cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             message = f"{path}: not a pre-training configuration ({error})"
             raise InputError(message, "see docs/pretraining.md") from error
+        if config.start_from:
+            config = replace(config, start_from=str(path.parent / config.start_from))
+        return config
 
     def learning_rate_at(self, step: int) -> float:
         """Return the rate of a step: linear warm-up, constant, linear decay."""
@@ -213,9 +218,15 @@ def batches(
 
 
 def start(config: PretrainConfig, classes: tuple[str, ...], device: torch.device) -> Progress:
-    """Return an untrained learner with its optimizer."""
+    """Return a learner at its start, with its optimizer.
+
+    Raises:
+        ModelError: the weights to start from do not fit.
+    """
     torch.manual_seed(config.seed)
     network = TinyUNet(TinyConfig(widths=tuple(config.widths), classes=classes))
+    if config.start_from:
+        warm_start_(network, Path(config.start_from))
     learner = Learner(network).to(device)
     learner.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(

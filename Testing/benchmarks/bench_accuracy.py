@@ -17,20 +17,18 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(HERE)]  # this tree is measured, whichever one is installed
 
-from accuracy.job import SLICER, Job, Options, digest_of, digest_of_anchors
+from accuracy.job import Job, Options, current_digest, slicer_version
 from accuracy.plan import AXES, COUNTS, Choice, Plan, make_plan
 from accuracy.pool import Store, run_jobs
 from reglora_core.errors import InputError, RegLoRAError
 from reglora_core.job import METHODS
 from reglora_core.output import output_folder, write_json
-from reglora_core.process import tune_process
 
 PLAN = "plan.json"
 SOME_FAILED = 1
@@ -41,9 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     workers = arguments.jobs or os.cpu_count() or 1
     threads = max(1, (os.cpu_count() or 1) // workers)
     options = Options(arguments.method, arguments.steps, arguments.budget, arguments.seed, threads)
-    slicer = slicer_version()
-    plan = make_plan(choice_of(arguments), bool(slicer), arguments.quick)
-    jobs = with_digests(plan.jobs, options, slicer)
+    plan = make_plan(choice_of(arguments), bool(slicer_version()), arguments.quick)
+    jobs = with_digests(plan.jobs, options)
     if not jobs:
         message = f"--cases: {' '.join(arguments.cases)}: no such scan"
         raise InputError(message, "give sample, torso, mr, or pt_201 and the like")
@@ -70,15 +67,14 @@ def choice_of(arguments: argparse.Namespace) -> Choice:
     return Choice(**entries)
 
 
-def with_digests(jobs: Sequence[Job], options: Options, slicer: str) -> list[Job]:
+def with_digests(jobs: Sequence[Job], options: Options) -> list[Job]:
     """Return the jobs with the checksums of what they depend on."""
-    digests = {job.model: digest_of(options, job.model) for job in jobs if job.task != SLICER}
-    anchors = digest_of_anchors(slicer)
+    examples = {(job.task, job.model): job for job in jobs}
+    known = {key: current_digest(job, options) for key, job in examples.items()}
 
     def complete(job: Job) -> Job:
         source = complete(job.source) if job.source else None
-        digest = anchors if job.task == SLICER else digests[job.model]
-        return replace(job, digest=digest, source=source)
+        return replace(job, digest=known[job.task, job.model], source=source)
 
     return [complete(job) for job in jobs]
 
@@ -91,11 +87,21 @@ def command(store: Store, options: Options) -> list[str]:
 
 def work(arguments: argparse.Namespace) -> int:
     """Do the one job that is described on the standard input."""
-    tune_process()
     from accuracy.work import run as run_job
 
-    job = Job.from_dict(json.load(sys.stdin))
-    run_job(job, Options(**json.loads(arguments.options)), Store(arguments.out))
+    job, options = Job.from_dict(json.load(sys.stdin)), Options(**json.loads(arguments.options))
+    if job.digest != current_digest(job, options):
+        message = f"{job.name}: code or weights have changed since the benchmark began"
+        raise InputError(message, "run it again; what is finished is not lost")
+    run_job(job, options, Store(arguments.out))
+    return 0
+
+
+def make_paint(arguments: argparse.Namespace) -> int:
+    """Write the paint of the job that is described on the standard input."""
+    from accuracy.scoring import write_paint
+
+    write_paint(Job.from_dict(json.load(sys.stdin)), arguments.out)
     return 0
 
 
@@ -121,14 +127,6 @@ def report(store: Store) -> None:
     sys.stdout.write(f"{write_report(plan, store)}\n")
 
 
-def slicer_version() -> str:
-    """Return the version of slicer-core, or an empty text where it is not installed."""
-    try:
-        return version("slicer-core")
-    except PackageNotFoundError:
-        return ""
-
-
 def data_folder() -> Path:
     return Path(os.environ.get("REGLORA_DATA") or ROOT.parent / "shared" / "data")
 
@@ -144,6 +142,9 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(work=work)
     one.add_argument("--options", required=True)
     add_out(one)
+    paint = commands.add_parser("paint", help="the paint of such a job alone")
+    paint.set_defaults(work=make_paint)
+    add_out(paint)
     return whole
 
 

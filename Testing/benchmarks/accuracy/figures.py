@@ -9,9 +9,10 @@ from typing import Any
 
 from matplotlib.figure import Figure  # noqa: TID253
 
+from accuracy.methods import FILL, GROW, OURS
 from accuracy.pairs import pairs_of
 from accuracy.plan import AXES
-from accuracy.records import FILL, GROW, OURS, Row, case_means, organ_means, spread
+from accuracy.records import Row, case_means, organ_means, spread
 from accuracy.scans import KINDS
 from accuracy.tables import by_group
 from reglora_core.pictures.style import (

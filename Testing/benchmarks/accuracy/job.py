@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ ROOT = HERE.parents[2]
 CORE = ROOT / "reglora_core"
 ANCHORS = HERE.parent / "slicer_anchors.py"
 NO_PART_OF_A_RESULT = {"pictures", "pretraining", "demo.py", "cli.py", "progress.py", "tables.py"}
-MEASURES = [HERE / name for name in ("scans.py", "paint.py", "work.py", "experts.py")]
+MEASURES = [HERE / name for name in ("scans.py", "paint.py", "scoring.py", "work.py", "experts.py")]
 SCORES = [CORE / name for name in ("sample.py", "evaluation.py", "agreement.py")]
 
 # tasks
@@ -119,9 +120,24 @@ def digest_of(options: Options, model: str) -> str:
     return _checksum(decide, [*core_files(), *MEASURES])
 
 
-def digest_of_anchors(version: str) -> str:
+def current_digest(job: Job, options: Options) -> str:
+    """Return the digest that a job has by the code and the weights as they are now."""
+    if job.task == SLICER:
+        return digest_of_anchors(slicer_version())
+    return digest_of(options, job.model)
+
+
+def slicer_version() -> str:
+    """Return the version of slicer-core, or an empty text where it is not installed."""
+    try:
+        return version("slicer-core")
+    except PackageNotFoundError:
+        return ""
+
+
+def digest_of_anchors(slicer: str) -> str:
     """Return the checksum of what a result of Slicer's tools depends on beside its paint."""
-    return _checksum(version, [ANCHORS, *SCORES, *MEASURES])
+    return _checksum(slicer, [ANCHORS, *SCORES, *MEASURES])
 
 
 def core_files() -> list[Path]:

@@ -40,11 +40,6 @@ class Paint:
         return f"{self.direction}:{','.join(map(str, self.slices))}"
 
     @property
-    def anchors_annotated(self) -> str:
-        """The slices as `slicer_anchors.py --annotated` takes them."""
-        return f"{'zyx'[self.axis]}:{','.join(map(str, self.slices))}"
-
-    @property
     def kept_slices(self) -> KeptSlices:
         """The slices that are not painted: what is scored."""
         return KeptSlices.all_but(self.axis, self.slices, self.shape[self.axis])

@@ -13,14 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from accuracy.job import Job
+from accuracy.methods import OURS
 from accuracy.pool import Store
 from reglora_core.writing import write_text
-
-OURS = "RegLoRASegment"
-GROW, FILL = "Grow from seeds", "Fill between slices"
-FIRST = "first result"
-PROPAGATED, INTERPOLATED = "propagation alone", "interpolation alone"
-EXPERTS = (PROPAGATED, INTERPOLATED)
 
 Record = dict[str, Any]
 
@@ -118,8 +113,8 @@ def rows_of(record: Record) -> list[Row]:
                 painted_on=None if paint is None else paint.get(name, 0),
                 held_out_dice=says.get(name, {}).get("held_out_dice") if is_ours else None,
                 is_adapted=record.get("is_adapted") if is_ours else None,
-                seconds=result["seconds"],
-                peak_mb=result["peak_mb"],
+                seconds=result.get("seconds"),
+                peak_mb=result.get("peak_mb"),
                 job=job.name,
             )
             rows.append(row)

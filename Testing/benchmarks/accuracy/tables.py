@@ -9,21 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from accuracy.job import IN_SCAN, NEXT
+from accuracy.methods import EXPERTS, FILL, FIRST, GROW, OURS
 from accuracy.pairs import Pairs, pairs_of
 from accuracy.plan import AXES
-from accuracy.records import (
-    EXPERTS,
-    FILL,
-    FIRST,
-    GROW,
-    OURS,
-    Group,
-    Record,
-    Row,
-    case_means,
-    organ_means,
-    spread,
-)
+from accuracy.records import Group, Record, Row, case_means, organ_means, spread
 from accuracy.scans import KINDS
 
 COLUMNS = (

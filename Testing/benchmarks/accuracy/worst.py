@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accuracy.job import IN_SCAN, Job
+from accuracy.methods import GROW, OURS
 from accuracy.plan import NEXT_SLICES
 from accuracy.pool import Store
-from accuracy.records import GROW, OURS, Record, Row, case_means
+from accuracy.records import Record, Row, case_means
+from accuracy.scoring import Bench
 from reglora_core import pictures
-from reglora_core.agreement import KeptSlices
-from reglora_core.evaluation import Evaluation, compare
-from reglora_core.volumes import read_labels
 
 PICTURES = 6  # of each of the two lists
 
@@ -64,12 +63,13 @@ def behind(rows: Sequence[Row]) -> list[Case]:
 
 def _draw(record: Record, store: Store, path: Path) -> None:
     job = Job.from_dict(record["job"])
-    image, reference = job.scans[0].read()
-    prediction = read_labels(store.prediction(job), image)
-    paint = record["paint"][0]
-    axis, slices = paint["axis"], paint["slices"]
-    kept = KeptSlices.all_but(axis, slices, reference.shape[axis])
-    scores = compare(prediction, reference, image.GetSpacing()[::-1], kept)
-    evaluation = Evaluation(scores, kept)
-    figure = pictures.draw_result(image, prediction, reference, evaluation, (axis, slices))
+    bench, file = Bench.of(job.scans[0], job), store.prediction(job)
+    assert bench.paint is not None
+    figure = pictures.draw_result(
+        bench.image,
+        bench.read(file),
+        bench.reference,
+        bench.evaluation(file),
+        (bench.paint.axis, bench.paint.slices),
+    )
     pictures.save(figure, path)

@@ -165,7 +165,9 @@ def add_run(own: argparse.ArgumentParser) -> None:
         default=4,
         help="of them, painted in all directions (the others axially only)",
     )
-    own.add_argument("--cases", nargs="*", default=(), help="only these: sample, mr, pt_201, ...")
+    own.add_argument(
+        "--cases", nargs="*", default=(), help="score only these: sample, mr, pt_201, ..."
+    )
     own.add_argument(
         "--no-next-patient",
         dest="has_next_patient",

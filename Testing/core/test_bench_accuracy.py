@@ -266,6 +266,16 @@ def test_adapters_come_from_the_first_five_patients_and_are_tested_on_the_others
     assert all(plan.jobs.index(job.source) < plan.jobs.index(job) for job in followers)
 
 
+def test_chosen_cases_are_scored_alone_with_the_adapters_they_need(a_data_folder):
+    plan = make_plan(Choice(Path("sample"), a_data_folder, counts=(5,), cases=("pt_207",)))
+
+    assert {job.case for job in plan.jobs if job.role != SOURCE} == {"pt_207"}
+    assert len([job for job in plan.jobs if job.role == SOURCE]) == 9
+    assert len([job for job in plan.jobs if job.role == NEXT]) == 9
+    alone = make_plan(Choice(Path("sample"), a_data_folder, cases=("pt_99",)))
+    assert {job.role for job in alone.jobs} == {IN_SCAN}
+
+
 def test_the_quick_subset_is_small(a_data_folder):
     plan = make_plan(Choice(Path("sample"), a_data_folder), is_quick=True)
 

@@ -28,7 +28,7 @@ class Choice:
         axes: directions of painting, beside axial for some of the scans only.
         patients: how many OpenKBP validation patients, from the first on.
         patients_of_all_axes: of them, how many are painted in the other directions too.
-        cases: names of scans; none: all.
+        cases: names of the scans that are scored; none: all.
         has_next_patient: whether adapters are carried over to other patients.
         model: base network.
         unseen_torso_model: one that was never trained on the torso CT.
@@ -44,6 +44,9 @@ class Choice:
     has_next_patient: bool = True
     model: str = "reglora-tiny"
     unseen_torso_model: str = ""
+
+    def covers(self, case: str) -> bool:
+        return not self.cases or case in self.cases
 
     def quick(self) -> Choice:
         """Return the small subset of `--quick`; which counts it takes is up to `_counts`."""
@@ -72,14 +75,18 @@ def make_plan(choice: Choice, has_slicer: bool = True, is_quick: bool = False) -
     for scan in _scans(choice, patients, plan, is_quick):
         for axis in _axes(scan, patients, choice):
             for count in _counts(scan, choice, is_quick):
-                model = choice.unseen_torso_model if scan.name == "torso" else choice.model
-                plan.jobs.append(Job(ADAPT, IN_SCAN, (scan,), axis, count, model))
-                if has_slicer:
-                    plan.jobs.append(Job(SLICER, IN_SCAN, (scan,), axis, count))
-    if choice.has_next_patient and not choice.cases:
-        plan.jobs += _to_torso(choice) if choice.unseen_torso_model else []
+                plan.jobs += _in_scan(scan, axis, count, choice, has_slicer)
+    if choice.has_next_patient:
+        if choice.unseen_torso_model and choice.covers("torso"):
+            plan.jobs += _to_torso(choice)
         plan.jobs += _to_other_patients(choice, patients, plan)
     return plan
+
+
+def _in_scan(scan: Scan, axis: str, count: int, choice: Choice, has_slicer: bool) -> list[Job]:
+    model = choice.unseen_torso_model if scan.name == "torso" else choice.model
+    ours = Job(ADAPT, IN_SCAN, (scan,), axis, count, model)
+    return [ours, Job(SLICER, IN_SCAN, (scan,), axis, count)] if has_slicer else [ours]
 
 
 def _scans(choice: Choice, patients: Sequence[Scan], plan: Plan, is_quick: bool) -> Iterable[Scan]:
@@ -94,7 +101,7 @@ def _scans(choice: Choice, patients: Sequence[Scan], plan: Plan, is_quick: bool)
             )
         scans.append(mr_scan(choice.data))
     scans += patients
-    return [scan for scan in scans if not choice.cases or scan.name in choice.cases]
+    return [scan for scan in scans if choice.covers(scan.name)]
 
 
 def _axes(scan: Scan, patients: Sequence[Scan], choice: Choice) -> tuple[str, ...]:
@@ -119,11 +126,13 @@ def _to_torso(choice: Choice) -> list[Job]:
 
 def _to_other_patients(choice: Choice, patients: list[Scan], plan: Plan) -> list[Job]:
     sources, others = patients[:SOURCES], patients[SOURCES:]
+    covered = [scan for scan in others if choice.covers(scan.name)]
     if not others:
         plan.remarks.append(
             f"Adapters are not carried over between OpenKBP patients: that takes more than "
             f"{SOURCES}, and there are {len(patients)}."
         )
+    if not covered:
         return []
     jobs = []
     for count, slices in ((SOURCES, NEXT_SLICES), *SPREAD):
@@ -133,7 +142,7 @@ def _to_other_patients(choice: Choice, patients: list[Scan], plan: Plan) -> list
             jobs.append(source)
             jobs += [
                 Job(PREDICT, NEXT, (own,), "axial", NEXT_SLICES, choice.model, source, label)
-                for own in others
+                for own in covered
             ]
     return jobs
 

@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(HERE)]  # this tree is measured, whichever one is
 from accuracy.job import Job, Options, current_digest, slicer_version
 from accuracy.plan import AXES, COUNTS, Choice, Plan, make_plan
 from accuracy.pool import Store, run_jobs
-from reglora_core.errors import InputError, RegLoRAError
+from reglora_core.errors import Cancelled, InputError, RegLoRAError
 from reglora_core.job import METHODS
 from reglora_core.output import output_folder, write_json
 
@@ -199,6 +199,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RegLoRAError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; run it again to go on with what is not finished\n")
+        return Cancelled.exit_code
     return code
 
 

@@ -41,7 +41,7 @@ def write_report(plan: Plan, store: Store) -> Path:
     worst = draw_worst(rows, records, store)
     text = summary_text(rows, records, [*unfinished, *plan.remarks])
     if worst:
-        text += "\n".join(["\n## The worst cases\n", *worst, ""])
+        text += "\n\n".join(["\n## The worst cases", *worst]) + "\n"
     page = store.out / "summary.md"
     write_text(page, text + charts)
     return page

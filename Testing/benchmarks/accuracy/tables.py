@@ -268,7 +268,13 @@ def _remarks(records: Sequence[Record], remarks: Sequence[str]) -> str:
         for record in records
         for remark in record.get("report", {}).get("remarks", [])
     )
-    lines = [*remarks, *(f"In {count} runs: {remark}." for remark, count in said.most_common())]
+    lines = [
+        *remarks,
+        *(
+            f"In {count} run{'s' if count > 1 else ''}: {remark}."
+            for remark, count in said.most_common()
+        ),
+    ]
     return "\n".join(f"- {line}" for line in lines)
 
 

@@ -23,7 +23,7 @@ def draw_worst(rows: Sequence[Row], records: Sequence[Record], store: Store) -> 
     by_job = {Job.from_dict(record["job"]).name: record for record in records}
     in_scan = [row for row in rows if row.role == IN_SCAN]
     lists = (
-        ("lowest", lowest(in_scan), f"mean Dice {{:.3f}} with n = {NEXT_SLICES}"),
+        ("lowest", lowest(in_scan), "mean Dice {:.3f}"),
         ("behind", behind(in_scan), "{:+.3f} against Grow from seeds"),
     )
     folder = store.out / "worst"

@@ -49,9 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
         entries = {"jobs": [job.to_dict() for job in jobs], "remarks": plan.remarks}
         write_json(store.out / PLAN, {**entries, "options": asdict(options)})
         failures = run_jobs(jobs, store, lambda job: command(store, options), workers, threads)
+        for name, why in failures.items():
+            sys.stderr.write(f"failed: {name}: {why}\n")
         report(store)
-    for name, why in failures.items():
-        sys.stderr.write(f"failed: {name}: {why}\n")
     return SOME_FAILED if failures else 0
 
 

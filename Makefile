@@ -21,13 +21,14 @@ HOST := .venv-host/bin
 SAMPLE := .cache/sample
 HOST_TEST := QT_QPA_PLATFORM=offscreen $(HOST)/python -m pytest
 
-.PHONY: help demo pictures test lint core-tests host-tests bench clean
+.PHONY: help demo pictures test lint core-tests host-tests bench bench-accuracy clean
 
 help:
 	@echo 'make demo    organs of a real CT from five painted slices: a table and pictures in demo/'
 	@echo 'make test    every check: ruff, mypy, the tests of the library and of the panel'
 	@echo 'make lint    ruff and mypy alone'
 	@echo 'make bench   seconds and memory, beside another LoRA; not a test'
+	@echo 'make bench-accuracy   Dice on every labelled scan, beside Slicer (OPTIONS=--quick); hours'
 	@echo 'make clean   remove what these made: environments, sample, results'
 
 demo: .venv/.core .venv/.anchor $(SAMPLE)/structures.csv
@@ -65,6 +66,10 @@ host-tests: .venv-host/.ready .venv/.test
 bench: .venv-bench/.ready $(SAMPLE)/structures.csv
 	@$(BIN)/python Testing/benchmarks/bench_core.py --data $(SAMPLE) --out bench \
 		--peft-python .venv-bench/bin/python
+
+bench-accuracy: .venv/.core .venv/.anchor $(SAMPLE)/structures.csv
+	@$(BIN)/python Testing/benchmarks/bench_accuracy.py run --sample $(SAMPLE) \
+		--out bench/accuracy $(OPTIONS)
 
 clean:
 	rm -rf .venv .venv-bench .venv-host .cache demo bench build dist *.egg-info

@@ -29,11 +29,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from reglora_core.events import parse
+from reglora_core.events import Event, parse
 
 HERE = Path(__file__).resolve().parent
 LARGE_SLICES = 300
@@ -52,25 +52,37 @@ class Measured(NamedTuple):
     first_preview: float | None = None
 
 
-def measure(command: Sequence[str | Path]) -> Measured:
-    """Run a command to its end; stop with its last words if it fails."""
+def measure(
+    command: Sequence[str | Path], on_event: Callable[[Event], None] = lambda event: None
+) -> Measured:
+    """Run a command to its end; stop with its last words if it fails.
+
+    Args:
+        command: its standard output may be events, one a line.
+        on_event: is told of each as it comes.
+    """
     start = time.perf_counter()
     with subprocess.Popen(
         [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        preview = None
+        preview, failure = None, ""
         for line in process.stdout:
             event = parse(line)
-            if event is not None and event["event"] == "preview" and preview is None:
+            if event is None:
+                continue
+            on_event(event)
+            if event["event"] == "preview" and preview is None:
                 preview = time.perf_counter() - start
+            if event["event"] == "failed":
+                failure = f"{event['message']}; {event.get('hint', '')}".rstrip("; ")
         assert process.stderr is not None
         words = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - start
     if process.returncode:
-        sys.exit(f"{' '.join(map(str, command))}\n{words}")
+        sys.exit(f"{' '.join(map(str, command))}\n{words}{failure}")
     return Measured(seconds, peak_mb(usage), preview)
 
 

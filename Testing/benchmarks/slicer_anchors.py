@@ -3,8 +3,9 @@
     python slicer_anchors.py IMAGE LABELS --spacing 3 --out FOLDER
     python slicer_anchors.py IMAGE REFERENCE --thin-to 5 --spacing 3 --out FOLDER
 
-LABELS holds paint on the annotated slices only. With ``--thin-to N`` it is a whole reference: N of
-its slices are kept as the annotation, and the result is scored on all the others.
+LABELS holds paint on the annotated slices only; which they are is found, or said by ``--annotated
+z:12,40,77`` (z, y or x: an axis of the file's array). With ``--thin-to N`` it is a whole reference:
+N of its slices are kept as the annotation, and the result is scored on all the others.
 
 The folder receives ``grow_from_seeds.nii.gz`` and ``fill_between_slices.nii.gz``, on the image's
 grid and with the label values of LABELS, and ``anchors.json``: the seconds of each filter alone,
@@ -234,7 +235,10 @@ class Case:
         image = sitk.ReadImage(str(arguments.image))
         labels, values = read_labels(arguments.labels, image, arguments.organs)
         if arguments.thin_to is None:
-            axis, slices = annotated_slices(labels)
+            axis, slices = arguments.annotated or annotated_slices(labels)
+            if slices[-1] >= labels.shape[axis]:
+                message = f"--annotated: slice {slices[-1]} is outside the image"
+                raise InputError(message, f"its slices are 0 to {labels.shape[axis] - 1}")
             return cls(image, labels, values, axis, slices, None)
         slices = evenly_spaced(labels, arguments.thin_to)
         painted = np.zeros_like(labels)
@@ -300,6 +304,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return record
 
 
+def parse_annotated(text: str) -> tuple[int, tuple[int, ...]]:
+    """Return axis and slices of text such as ``z:12,40,77``."""
+    axis, _, numbers = text.partition(":")
+    return "zyx".index(axis), tuple(sorted({int(number) for number in numbers.split(",")}))
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the arguments; `spacing` is None for the image's own grid."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -312,7 +322,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         default=3.0,
         help="millimetres of the isotropic working grid, or 'native' (default: 3)",
     )
-    parser.add_argument("--thin-to", type=int, help="LABELS is a reference: keep so many slices")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--thin-to", type=int, help="LABELS is a reference: keep so many slices")
+    which.add_argument(
+        "--annotated",
+        type=parse_annotated,
+        metavar="z:12,40,77",
+        help="annotated slices, along z, y or x of the file's array (default: those with paint)",
+    )
     parser.add_argument(
         "--organs",
         type=lambda text: [int(value) for value in text.split(",")],

@@ -117,6 +117,34 @@ def test_a_slice_between_those_of_the_working_grid_is_not_lost(tmp_path, an_imag
     assert (grown[13] == 7).any()
 
 
+def test_a_slice_that_is_said_to_be_annotated_is_background_where_it_has_no_paint(
+    tmp_path, an_image, a_reference
+):
+    # the second organ ends at x = 35: slice 38 is empty, and says so
+    painted = np.zeros_like(a_reference)
+    painted[:, :, [12, 28]] = a_reference[:, :, [12, 28]]
+    labels = write(tmp_path / "labels.nii.gz", painted)
+    out = tmp_path / "out"
+
+    done = run(an_image, labels, "--spacing", "native", "--annotated", "x:12,28,38", "--out", out)
+
+    assert done.returncode == 0, done.stderr
+    record = json.loads((out / "anchors.json").read_text())
+    assert (record["annotated_axis"], record["annotated_slices"]) == ("x", [12, 28, 38])
+    _, grown = read(out / "grow_from_seeds.nii.gz")
+    assert not grown[:, :, 38].any()
+    assert (grown[:, :, 28] == painted[:, :, 28]).all()
+
+
+def test_an_annotated_slice_outside_the_image_is_refused(tmp_path, an_image, a_reference):
+    labels = write(tmp_path / "labels.nii.gz", a_reference)
+
+    done = run(an_image, labels, "--annotated", "z:3,25", "--out", tmp_path / "out")
+
+    assert done.returncode == 2
+    assert "slice 25 is outside the image" in done.stderr
+
+
 def test_labels_without_paint_are_refused(tmp_path, an_image):
     labels = write(tmp_path / "empty.nii.gz", np.zeros(SHAPE, dtype=np.uint8))
 

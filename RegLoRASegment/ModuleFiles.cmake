@@ -6,6 +6,7 @@ set(MODULE_PYTHON_SCRIPTS
   RegLoRASegmentLib/AdapterPanel.py
   RegLoRASegmentLib/AnnotatePanel.py
   RegLoRASegmentLib/AnnotatedSlices.py
+  RegLoRASegmentLib/AppliedResult.py
   RegLoRASegmentLib/CoreProcess.py
   RegLoRASegmentLib/Grid.py
   RegLoRASegmentLib/Install.py
@@ -24,6 +25,7 @@ set(MODULE_PYTHON_SCRIPTS
   RegLoRASegmentLib/SegmentationFile.py
   RegLoRASegmentLib/SelfTest.py
   RegLoRASegmentLib/Sequences.py
+  RegLoRASegmentLib/Slices.py
   RegLoRASegmentLib/Steps.py
   RegLoRASegmentLib/Widget.py
   RegLoRASegmentLib/__init__.py

@@ -264,7 +264,7 @@ def _times(segment) -> tuple:
     value = vtk.reference("")
     tags = tuple(
         str(value) if segment.GetTag(f"RegLoRASegment.{name}", value) else ""
-        for name in ("Applied", "Painted", "Use", "NotPainted")
+        for name in ("Applied", "Painted", "Planes", "Use", "NotPainted")
     )
     return (
         None if image is None else (image.GetMTime(), id(image)),

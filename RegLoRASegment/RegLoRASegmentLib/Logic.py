@@ -22,13 +22,13 @@ from reglora_core.errors import InputError
 from . import CoreProcess, Plans, SceneExport
 from .AdapterFile import AdapterDescription, describeAdapter
 from .AnnotatedSlices import AnnotatedSlices
-from .Paint import Slice
 from .Parameters import Parameters
 from .Planes import Plane
 from .Plots import Plots
 from .Run import Plan, Run, State
 from .SceneImport import Mode, SceneImport, segmentIdsByName
 from .Sequences import SequenceFiller, newSegmentationSequence
+from .Slices import Slice
 from .Steps import Steps
 
 CORE_FOLDER = str(Path(reglora_core.__file__).resolve().parents[1])

@@ -39,9 +39,9 @@ class AnnotatePanel:
         editor.unorderedEffectsVisible = False
         self._setEditorNode()
         self._ui.slicesTable.connect("cellClicked(int,int)", self.onCellClicked)
-        self._ui.suggestButton.connect("clicked()", self.onSuggest)
-        self._ui.notPaintedBox.connect("clicked(bool)", self.onNotPainted)
-        self._ui.useOrganBox.connect("clicked(bool)", self.onUseOrgan)
+        self._ui.suggestNextSliceButton.connect("clicked()", self.onSuggestNextSlice)
+        self._ui.setNotPaintedBox.connect("clicked(bool)", self.onSetNotPainted)
+        self._ui.setUsedBox.connect("clicked(bool)", self.onSetUsed)
 
     @property
     def editorNode(self):
@@ -104,7 +104,7 @@ class AnnotatePanel:
             self._ui.segmentEditor.setCurrentSegmentID(self._segmentIds[column - 1])
         self._updateButtons()
 
-    def onSuggest(self) -> None:
+    def onSuggestNextSlice(self) -> None:
         parameters = self._widget.parameters
         with self._widget.telling(self._ui.annotateMessage):
             slices = self.current() or self._logic.annotatedSlices(
@@ -116,16 +116,17 @@ class AnnotatePanel:
             self._suggestion = text.format(slice=label) if label else _("Every slice is painted.")
             self._tellState()
 
-    def onNotPainted(self, isNotPainted: bool) -> None:
+    def onSetNotPainted(self, isNotPainted: bool) -> None:
         row, column = self._selected()
         if column > 0:
-            self.slices.setNotPainted(self._segmentIds[column - 1], self._rows[row].place, isNotPainted)
+            segmentId, place = self._segmentIds[column - 1], self._rows[row].place
+            self._logic.setNotPainted(*self._shown, segmentId, place, isNotPainted, self.slices)
             self._fill()
 
-    def onUseOrgan(self, isUsed: bool) -> None:
+    def onSetUsed(self, isUsed: bool) -> None:
         segmentId = self._ui.segmentEditor.currentSegmentID()
         if segmentId and self.slices is not None:
-            self.slices.setUsed(segmentId, isUsed)
+            self._logic.setUsed(*self._shown, segmentId, isUsed, self.slices)
             self._fill()
 
     def _setEditorNode(self) -> None:
@@ -239,14 +240,14 @@ class AnnotatePanel:
         if 0 <= row < len(self._rows) and 0 < column <= len(self._segmentIds):
             isSlice = isinstance(self._rows[row].place, tuple)
             mark = self._rows[row].marks[self._segmentIds[column - 1]] if isSlice else None
-        self._ui.notPaintedBox.enabled = mark in (Mark.ABSENT, Mark.NOT_PAINTED)
-        self._ui.notPaintedBox.checked = mark is Mark.NOT_PAINTED
+        self._ui.setNotPaintedBox.enabled = mark in (Mark.ABSENT, Mark.NOT_PAINTED)
+        self._ui.setNotPaintedBox.checked = mark is Mark.NOT_PAINTED
         known = self.slices.paints if self.slices is not None else []
         current = self._ui.segmentEditor.currentSegmentID()
         hasPaint = any(paint.segmentId == current and paint.block is not None for paint in known)
-        self._ui.useOrganBox.enabled = hasPaint
-        self._ui.useOrganBox.checked = current in self._segmentIds
-        self._ui.suggestButton.enabled = self.slices is not None
+        self._ui.setUsedBox.enabled = hasPaint
+        self._ui.setUsedBox.checked = current in self._segmentIds
+        self._ui.suggestNextSliceButton.enabled = self.slices is not None
 
     def _selected(self) -> tuple[int, int]:
         table = self._ui.slicesTable

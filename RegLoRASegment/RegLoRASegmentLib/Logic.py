@@ -19,14 +19,14 @@ from slicer.util import VTKObservationMixin
 import reglora_core
 from reglora_core.errors import InputError
 
-from . import CoreProcess, Plans, SceneExport
+from . import CoreProcess, Install, Plans, SceneExport
 from .AdapterFile import AdapterDescription, describeAdapter
 from .AnnotatedSlices import AnnotatedSlices
 from .Parameters import Parameters
 from .Planes import Plane
 from .Plots import Plots
 from .Run import Plan, Run, State
-from .SceneImport import Mode, SceneImport, segmentIdsByName
+from .SceneImport import Mode, SceneImport, segmentIdOf, segmentIdsByName
 from .Sequences import SequenceFiller, newSegmentationSequence
 from .Slices import Slice
 from .Steps import Steps
@@ -44,16 +44,32 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
         from RegLoRASegment import RegLoRASegmentLogic
         logic = RegLoRASegmentLogic()
+        logic.install()                                           # asks first; nothing if all is there
+        # without a network: logic.installFromFolder("wheels")
+        # for a volume under a transform that bends space: volume = logic.hardenTransform(volume)
+
         logic.suggestNextSlice(volume, segmentation)              # moves the slice views
-        run = logic.adapt(volume, segmentation, wait=True)        # wait=False: in the background
+        rows = logic.annotatedSlices(volume, segmentation).rows()
+        for row in rows:
+            print(row.label, row.marks)
+        # an organ that was not drawn on a slice yet; an organ that is not to be learned
+        logic.setNotPainted(volume, segmentation, "spleen", rows[0].place)
+        logic.setUsed(volume, segmentation, "body", False)
+
+        run = logic.adapt(volume, segmentation, wait=True)        # wait=False: in the background,
+                                                                  # until logic.cancel(run)
         for organ in run.organs.values():
             print(organ.name, organ.heldOutDice, organ.ml)
+        logic.plotLoss(run)                                       # or logic.plotRanks(run)
         logic.apply(run)                                          # writes into the segmentation
         logic.saveAdapter("organs.safetensors", run)
 
         other = slicer.util.getNode("next patient")
+        print(logic.loadAdapter("organs.safetensors").summary())
         runs = logic.applyAdapter(other, "organs.safetensors", wait=True)
         logic.apply(runs[0])                                      # or logic.discard(runs[0])
+        series = slicer.util.getNode("4D CT")                     # a sequence of volumes
+        logic.applyAdapterToSequence(series, "organs.safetensors", wait=True)
 
     Without `wait` the methods return at once; `logic.listeners` holds functions (run, what) that are
     called after every change. Errors that the user can act on are reglora_core.errors.RegLoRAError.
@@ -87,6 +103,18 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     def isRunning(self) -> bool:
         return any(not run.isEnded for run in self.runs)
 
+    def install(self) -> None:
+        """Install the Python packages that are missing, after asking.
+
+        Raises:
+            InstallError: it did not work, or the user declined; the message says what to do.
+        """
+        Install.install()
+
+    def installFromFolder(self, folder) -> None:
+        """Do the same from a folder of wheels, without a network."""
+        Install.installFromFolder(str(folder))
+
     def annotatedSlices(self, volumeNode, segmentationNode, look=True) -> AnnotatedSlices:
         """Return the table of annotated slices; with `look=False` its update() is still to be called."""
         SceneExport.checkVolume(volumeNode)
@@ -100,6 +128,21 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         if place is not None:
             self.jumpToSlice(slices, place)
         return place
+
+    def setNotPainted(
+        self, volumeNode, segmentationNode, organ: str, place: Slice, isNotPainted=True, slices=None
+    ) -> None:
+        """Say that an organ (a segment's name or id) is not painted yet on a slice; or that it is right.
+
+        `place` is a row's; `slices` is what annotatedSlices() gave, and is kept up to date.
+        """
+        slices = slices or self.annotatedSlices(volumeNode, segmentationNode)
+        slices.setNotPainted(segmentIdOf(segmentationNode, organ), place, isNotPainted)
+
+    def setUsed(self, volumeNode, segmentationNode, organ: str, isUsed=True, slices=None) -> None:
+        """Learn an organ (a segment's name or id), or leave it out, whatever the rule says."""
+        slices = slices or self.annotatedSlices(volumeNode, segmentationNode)
+        slices.setUsed(segmentIdOf(segmentationNode, organ), isUsed)
 
     def jumpToSlice(self, slices: AnnotatedSlices, place: Slice | Plane) -> None:
         """Move all slice views to a slice, or turn one of them to an oblique plane."""
@@ -268,12 +311,13 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """Return a copy of a volume that stands where its transforms put it."""
         return Plans.hardenedCopy(volumeNode)
 
-    def showPlots(self, run: Run | None = None, kind: str = "loss") -> None:
-        """Show the loss over time, or the ranks (kind="rank"), in a plot view."""
-        run = run or self.currentRun
-        if run is not None:
-            self.plots.update(run)
-            self.plots.show(kind)
+    def plotLoss(self, run: Run | None = None) -> None:
+        """Show the loss over time in a plot view."""
+        self._plot(run, "loss")
+
+    def plotRanks(self, run: Run | None = None) -> None:
+        """Show the rank that each layer has now in a plot view."""
+        self._plot(run, "rank")
 
     def waitFor(self, run: Run) -> Run:
         """Return when a run has ended; the application goes on meanwhile."""
@@ -291,6 +335,12 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         for run in list(self.runs):
             run.close()
         self.runs.clear()
+
+    def _plot(self, run: Run | None, kind: str) -> None:
+        run = run or self.currentRun
+        if run is not None:
+            self.plots.update(run)
+            self.plots.show(kind)
 
     def _target(self, run: Run | None, segmentationNode):
         run = run or self.currentRun

@@ -29,8 +29,8 @@ class RunPanel:
         ui.applyButton.connect("clicked()", self.onApply)
         ui.discardButton.connect("clicked()", self.onDiscard)
         ui.saveAdapterButton.connect("clicked()", self.onSaveAdapter)
-        ui.lossPlotButton.connect("clicked()", self.onLossPlot)
-        ui.rankPlotButton.connect("clicked()", self.onRankPlot)
+        ui.plotLossButton.connect("clicked()", self.onPlotLoss)
+        ui.plotRanksButton.connect("clicked()", self.onPlotRanks)
         table = ui.resultTable
         table.setColumnCount(4)
         table.setHorizontalHeaderLabels([_("Organ"), _("Held-out Dice"), _("Volume (ml)"), _("Applied")])
@@ -93,11 +93,11 @@ class RunPanel:
         if path:
             self._attempt(lambda: self._save(path))
 
-    def onLossPlot(self) -> None:
-        self._logic.showPlots(kind="loss")
+    def onPlotLoss(self) -> None:
+        self._logic.plotLoss()
 
-    def onRankPlot(self) -> None:
-        self._logic.showPlots(kind="rank")
+    def onPlotRanks(self) -> None:
+        self._logic.plotRanks()
 
     def update(self) -> None:
         """Show the run, and enable what makes sense now."""
@@ -176,8 +176,8 @@ class RunPanel:
         ui.applyButton.enabled = hasResult and bool(self._ticked())
         ui.discardButton.enabled = run is not None and not self._isApplying
         ui.saveAdapterButton.enabled = run is not None and run.isEnded and run.adapterPath is not None
-        ui.lossPlotButton.enabled = run is not None and bool(run.losses)
-        ui.rankPlotButton.enabled = run is not None and bool(run.ranks)
+        ui.plotLossButton.enabled = run is not None and bool(run.losses)
+        ui.plotRanksButton.enabled = run is not None and bool(run.ranks)
 
     def _updateProgress(self, run: Run | None) -> None:
         bar = self._ui.progressBar

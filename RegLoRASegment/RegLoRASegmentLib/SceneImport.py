@@ -350,6 +350,21 @@ def segmentIdsByName(segmentationNode) -> dict[str, str]:
     return found
 
 
+def segmentIdOf(segmentationNode, organ: str) -> str:
+    """Return the id of a segment that is given by its id or its name; raise InputError if none is."""
+    if segmentationNode.GetSegmentation().GetSegment(organ) is not None:
+        return organ
+    known = segmentIdsByName(segmentationNode)
+    if organ not in known:
+        problem = _("{segmentation} has no segment {organ}")
+        names = ", ".join(known) or _("none")
+        raise InputError(
+            problem.format(segmentation=segmentationNode.GetName(), organ=organ),
+            _("its segments: {names}").format(names=names),
+        )
+    return known[organ]
+
+
 def sharing(segmentation, segmentId: str) -> list[str]:
     """Return the ids of the other segments on the same layer."""
     others: list[str] = []

@@ -49,9 +49,9 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self._onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self._onSceneEndClose)
         self.addObserver(scene, scene.NodeRemovedEvent, self._onNodeRemoved)
-        self.ui.hardenButton.connect("clicked()", self.onHarden)
+        self.ui.hardenTransformButton.connect("clicked()", self.onHardenTransform)
         self.ui.installButton.connect("clicked()", self.onInstall)
-        self.ui.installFolderButton.connect("clicked()", self.onInstallFolder)
+        self.ui.installFromFolderButton.connect("clicked()", self.onInstallFromFolder)
         slicer.app.connect("aboutToQuit()", self.cleanup)
         self.setParameterNode(self.logic.getParameterNode())
         self._chooseDefaults()
@@ -91,22 +91,22 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
         self._onParametersModified()
 
-    def onHarden(self) -> None:
+    def onHardenTransform(self) -> None:
         with self.telling(self.ui.inputsMessage):
             self.parameters.inputVolume = self.logic.hardenTransform(self.parameters.inputVolume)
 
     def onInstall(self) -> None:
         with self.telling(self.ui.installLabel):
-            Install.install()
+            self.logic.install()
             self.updateInstall()
 
-    def onInstallFolder(self) -> None:
+    def onInstallFromFolder(self) -> None:
         import qt
 
         folder = qt.QFileDialog.getExistingDirectory(self.parent, _("Folder of wheels"))
         if folder:
             with self.telling(self.ui.installLabel):
-                Install.installFromFolder(folder)
+                self.logic.installFromFolder(folder)
                 self.updateInstall()
 
     def updateInstall(self) -> None:
@@ -157,7 +157,9 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def updateInputs(self) -> None:
         volume = self.parameters.inputVolume if self.parameters is not None else None
-        self.ui.hardenButton.visible = volume is not None and not SceneExport.isLinearlyPlaced(volume)
+        self.ui.hardenTransformButton.visible = volume is not None and not SceneExport.isLinearlyPlaced(
+            volume
+        )
         with self.telling(self.ui.inputsMessage):
             if volume is not None:
                 SceneExport.checkVolume(volume)

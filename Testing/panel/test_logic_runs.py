@@ -88,7 +88,7 @@ def test_apply_writes_the_organs_chosen_and_keeps_the_paint(logic, painted):
 def test_discard_removes_every_trace(logic, painted, tmp_path):
     before = nodeIds()
     run = logic.adapt(*painted, wait=True)
-    logic.showPlots(run)
+    logic.plotLoss(run)
     assert nodeIds() != before
     logic.discard(run)
     assert {n for n in nodeIds() - before if "Layout" not in n and "PlotView" not in n} == set()

@@ -171,8 +171,8 @@ def test_not_painted_yet_is_marked_by_a_button_and_saved_with_the_scene(panel, p
     host.wait_until(lambda: cells(panel.ui.slicesTable)[1][2] == "not there")
     panel.ui.slicesTable.setCurrentCell(1, 2)
     panel.annotate.onCellClicked(1, 2)
-    assert panel.ui.notPaintedBox.enabled
-    panel.ui.notPaintedBox.click()
+    assert panel.ui.setNotPaintedBox.enabled
+    panel.ui.setNotPaintedBox.click()
     assert cells(panel.ui.slicesTable)[1][2] == "not painted yet"
     panel.ui.budgetBox.value = 33
     assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
@@ -187,7 +187,7 @@ def test_not_painted_yet_is_marked_by_a_button_and_saved_with_the_scene(panel, p
 
 
 def test_suggest_next_slice_moves_the_views(panel, painted, host):
-    host.click(panel.ui.suggestButton)
+    host.click(panel.ui.suggestNextSliceButton)
     red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
     assert red.GetSliceOffset() == pytest.approx(-40 + 4 * 11)
     assert "axial 12" in panel.ui.annotateMessage.text
@@ -288,12 +288,12 @@ def test_time_left_and_progress_are_shown(panel, painted, host):
 
 def test_plots_are_plot_nodes(panel, painted, host):
     adaptAndWait(host, panel)
-    assert panel.ui.lossPlotButton.enabled
-    host.click(panel.ui.lossPlotButton)
+    assert panel.ui.plotLossButton.enabled
+    host.click(panel.ui.plotLossButton)
     nodes = panel.logic.plots.nodes()
     assert nodes["lossChart"].IsA("vtkMRMLPlotChartNode")
     assert nodes["lossTable"].GetTable().GetNumberOfRows() == 5
-    host.click(panel.ui.rankPlotButton)
+    host.click(panel.ui.plotRanksButton)
     assert nodes["rankTable"].GetTable().GetValue(0, 1).ToDouble() == 3
     picture = slicer.app.layoutManager().plotWidget(0).canvas().renderNow()
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 2
@@ -391,7 +391,7 @@ def test_wrong_volumes_get_a_clear_line(panel, host):
     bent.SetAndObserveTransformNodeID(transform.GetID())
     panel.ui.inputSelector.setCurrentNode(bent)
     assert "bends space" in panel.ui.inputsMessage.text
-    host.click(panel.ui.hardenButton)
+    host.click(panel.ui.hardenTransformButton)
     assert panel.ui.inputSelector.currentNode().GetName() == "Bent hardened"
     assert panel.ui.inputsMessage.text == ""
 
@@ -427,7 +427,7 @@ def test_suggest_next_slice_turns_the_views_to_an_oblique_volume(panel, host):
     panel.ui.segmentationSelector.setCurrentNode(makeSegmentation(volume))
     host.wait_until(lambda: panel.ui.slicesTable.rowCount == 2)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
-    host.click(panel.ui.suggestButton)
+    host.click(panel.ui.suggestNextSliceButton)
     node = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
     normal = np.array([node.GetSliceToRAS().GetElement(row, 2) for row in range(3)])
     assert abs(normal @ turn[:, 2]) == pytest.approx(1)

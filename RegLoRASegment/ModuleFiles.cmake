@@ -17,6 +17,7 @@ set(MODULE_PYTHON_SCRIPTS
   RegLoRASegmentLib/Plans.py
   RegLoRASegmentLib/Plots.py
   RegLoRASegmentLib/Resources.py
+  RegLoRASegmentLib/ResultPanel.py
   RegLoRASegmentLib/Run.py
   RegLoRASegmentLib/RunPanel.py
   RegLoRASegmentLib/SampleVolumes.py

@@ -25,9 +25,9 @@ class AdapterPanel:
         """Return the adapter that a warm start begins with: the chosen file, else the last run's."""
         if self.description is not None:
             return self.description.path.resolve()
-        run = self._logic.currentRun
-        if run is not None and run.adapterPath is not None:
-            return run.adapterPath
+        for run in reversed(self._logic.runs):
+            if run.isEnded and run.adapterPath is not None:
+                return run.adapterPath
         raise InputError(_("There is no adapter to start from"), _("choose an adapter file"))
 
     def update(self) -> None:

@@ -95,6 +95,7 @@ class AnnotatePanel:
             self._ui.segmentEditor.setSourceVolumeNode(volume)
         self._observe(segmentation)
         self.slices, self._times = None, {}
+        self._fill()
         self._schedule()
 
     def onCellClicked(self, row: int, column: int) -> None:

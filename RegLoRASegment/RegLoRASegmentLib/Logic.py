@@ -319,6 +319,11 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """Show the rank that each layer has now in a plot view."""
         self._plot(run, "rank")
 
+    def showVolume(self, run: Run) -> None:
+        """Show a run's volume in the slice views; a frame of a sequence is not in the scene."""
+        if run.isVolumeInScene:
+            slicer.util.setSliceViewerLayers(background=run.volumeNode, fit=True)
+
     def waitFor(self, run: Run) -> Run:
         """Return when a run has ended; the application goes on meanwhile."""
         while not run.isEnded:

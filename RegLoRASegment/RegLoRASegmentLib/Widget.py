@@ -20,11 +20,12 @@ from . import Install, SceneExport
 from .AdapterPanel import AdapterPanel
 from .AnnotatePanel import AnnotatePanel
 from .Resources import describeModel
+from .ResultPanel import ResultPanel
 from .RunPanel import RunPanel
 
 
 class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Shows the parameter node; owns the three parts of the panel."""
+    """Shows the parameter node; owns the parts of the panel."""
 
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -43,6 +44,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = self._makeLogic()
         self.annotate = AnnotatePanel(self)
         self.run = RunPanel(self)
+        self.result = ResultPanel(self)
         self.adapter = AdapterPanel(self)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)

@@ -1,5 +1,6 @@
 """The logic with a scripted worker: every order of events, and every way to end."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -291,7 +292,14 @@ def test_closing_the_scene_stops_everything(logic, painted, host, tmp_path):
 def test_bad_input_is_refused_before_anything_starts(logic, painted, tmp_path):
     volume, segmentation = painted
     empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Empty")
-    for arguments in ((None, segmentation), (volume, None), (volume, empty)):
+    unpainted = makeSegmentation(volume, slices=(), name="Unpainted")
+    labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Labels")
+    slicer.util.updateVolumeFromArray(labels, np.zeros((4, 5, 6), np.int16))
+    colors = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "Colors")
+    slicer.util.updateVolumeFromArray(colors, np.zeros((4, 5, 6, 3), np.uint8))
+    blank = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Blank")
+    targets = [(volume, node) for node in (None, empty, unpainted)]
+    for arguments in targets + [(node, segmentation) for node in (None, labels, colors, blank)]:
         with pytest.raises(InputError):
             logic.adapt(*arguments)
     with pytest.raises(InputError, match="no adapter"):
@@ -320,6 +328,35 @@ def test_a_disk_that_fills_up_during_the_export_is_reported(logic, painted, monk
     run = logic.adapt(*painted, wait=True)
     assert run.state.value == "failed"
     assert "No space left" in run.message
+
+
+def test_a_disk_that_is_nearly_full_is_refused(logic, painted, tmp_path, monkeypatch):
+    import shutil
+    from types import SimpleNamespace
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**8))
+    with pytest.raises(OutputError, match=r"has 0\.1 GB free, 0\.2 GB are needed"):
+        logic.adapt(*painted)
+    assert logic.runs == []
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_one_core_is_left_to_the_application(logic, painted, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    run = logic.adapt(*painted, wait=True)
+    assert json.loads((run.plan.folder / "job.json").read_text())["threads"] == 5
+
+
+def test_a_worker_that_is_killed_leaves_its_best_result(logic, painted, host):
+    logic.workerCommand = standIn("started,result,preview,obey")
+    run = logic.adapt(*painted)
+    host.wait_until(lambda: run.preview.node is not None)
+    os.kill(run.pid, 9)
+    logic.waitFor(run)
+    assert run.state.value == "failed"
+    assert "ended unexpectedly" in run.message
+    assert run.hasResult
+    assert len(logic.apply(run)) == 2
 
 
 def test_too_little_memory_is_refused(logic, painted, monkeypatch):

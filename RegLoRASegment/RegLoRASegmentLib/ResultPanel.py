@@ -63,8 +63,8 @@ class ResultPanel:
         isInEditor = run.segmentationNode is not None and run.segmentationNode is parameters.segmentation
         annotate = self._widget.annotate
         organs = self._ticked()  # before anything changes
-        self._isApplying = True
-        self._isApplying = self._widget.run.attempt(
+        self._setApplying(True)
+        isStarted = self._widget.run.attempt(
             lambda: self._logic.applyInSteps(
                 lambda _segmentIds: self._onApplied(run),
                 self._onApplyError,
@@ -75,7 +75,8 @@ class ResultPanel:
                 saveStateForUndo=annotate.saveStateForUndo if isInEditor else None,
             )
         )
-        self.update()
+        if not isStarted:
+            self._setApplying(False)
 
     def onDiscard(self) -> None:
         self._logic.discard(self.looking)
@@ -117,8 +118,12 @@ class ResultPanel:
     def _save(self, path: str, run: Run) -> None:
         self._widget.parameters.adapterPath = self._logic.saveAdapter(path, run).path
 
+    def _setApplying(self, isApplying: bool) -> None:
+        self._isApplying = isApplying
+        self.update()
+
     def _onApplied(self, run: Run) -> None:
-        self._isApplying = False
+        self._setApplying(False)
         parameters, node = self._widget.parameters, run.segmentationNode
         notice = _("Applied. One Undo in the segment editor takes it back.")
         if parameters is not None and run.volumeNode is not parameters.inputVolume:
@@ -129,7 +134,7 @@ class ResultPanel:
         self._widget.run.tell(notice)
 
     def _onApplyError(self, error: Exception) -> None:
-        self._isApplying = False
+        self._setApplying(False)
         self._widget.run.tell(error=str(error))
 
     def _fillBox(self) -> None:

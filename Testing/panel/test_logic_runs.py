@@ -368,6 +368,17 @@ def test_too_little_memory_is_refused(logic, painted, monkeypatch):
         logic.adapt(*painted)
 
 
+@pytest.mark.parametrize(
+    ("shape", "command", "gigabytes"),
+    [((133, 512, 512), "adapt", 2.6), ((133, 512, 512), "predict", 2.1), ((300, 512, 512), "predict", 2.7)],
+)
+def test_the_memory_that_is_asked_for_is_what_was_measured(host, shape, command, gigabytes):
+    from RegLoRASegmentLib.Resources import neededMemoryBytes
+
+    needed = neededMemoryBytes(int(np.prod(shape)), command) / 2**30
+    assert gigabytes <= needed <= 1.1 * gigabytes  # measured: docs/benchmarks.md
+
+
 def test_a_closed_logic_leaves_no_worker(logic, painted, host):
     logic.workerCommand = standIn("started,ignore")
     run = logic.adapt(*painted)

@@ -479,7 +479,7 @@ def test_suggest_next_slice_turns_the_views_to_an_oblique_volume(panel, host):
 def test_the_model_is_described_with_its_licence_and_memory(panel, painted):
     text = panel.ui.modelMessage.text
     assert "Licence: Apache-2.0" in text
-    assert "GB needed" in text
+    assert "GB needed to adapt" in text
     assert painted
 
 

@@ -60,6 +60,7 @@ class AdapterPanel:
                     self._logic.applyAdapterToSequence(node, self.description.path, **self._options())
             if volumes:
                 self._logic.applyAdapter(volumes, self.description.path, **self._options())
+            show(self._ui.adapterMessage, self.description.summary())
         except RegLoRAError as error:
             show(self._ui.adapterMessage, str(error), isError=True)
 

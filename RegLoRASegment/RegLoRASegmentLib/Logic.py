@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import slicer
@@ -32,6 +33,15 @@ from .Slices import Slice
 from .Steps import Steps
 
 CORE_FOLDER = str(Path(reglora_core.__file__).resolve().parents[1])
+
+
+@dataclass
+class Applying:
+    """A result that is being written; it cannot go on without the nodes `needed`; `fail` ends it."""
+
+    needed: list
+    steps: Steps
+    fail: Callable[[Exception], None]
 
 
 class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
@@ -85,7 +95,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         self.callLater = CoreProcess.callLater
         self.runs: list[Run] = []  # in the order asked for, ended ones included until discarded
         self.plots = Plots()
-        self._applying: Steps | None = None
+        self._applying: Applying | None = None
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.NodeRemovedEvent, self._onNodeRemoved)
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneClose)
@@ -261,17 +271,20 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         steps = importer.applySteps(run.preview.node, dict.fromkeys(names, mode))
 
         def done(written):
+            self._applying = None
             slicer.app.resumeRender()
             run.noteApplied(importer.changedMl)
             self._notify(run, "applied")
             onDone(written)
 
         def failed(error):
+            self._applying = None
             slicer.app.resumeRender()
             onError(error)
 
         slicer.app.pauseRender()
-        self._applying = Steps(steps, done, failed, self.callLater)
+        needed = [node, run.volumeNode] if run.isVolumeInScene else [node]
+        self._applying = Applying(needed, Steps(steps, done, failed, self.callLater), failed)
 
     def discard(self, run: Run | None = None) -> None:
         """Remove a result with every trace of it."""
@@ -333,10 +346,9 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
     def close(self) -> None:
         """End everything: Slicer closes, or the module is reloaded."""
+        self._stopApplying(_("The module was closed"))
         self.removeObservers()
         self.listeners.clear()
-        if self._applying is not None:
-            self._applying.stop()
         for run in list(self.runs):
             run.close()
         self.runs.clear()
@@ -381,13 +393,23 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         if what == "state" and run.isEnded:
             self._startNext()
 
+    def _stopApplying(self, problem: str) -> None:
+        if self._applying is not None:
+            self._applying.steps.stop()
+            self._applying.fail(InputError(problem, _("the result was not applied as a whole")))
+
     def _onNodeRemoved(self, *_arguments) -> None:
+        for node in self._applying.needed if self._applying is not None else ():
+            if node.GetScene() is None:
+                self._stopApplying(_("{name} was deleted").format(name=node.GetName()))
+                break
         for run in list(self.runs):
             volume = run.volumeNode
             if run.isVolumeInScene and volume.GetScene() is None:
                 run.abandon(_("{name} was deleted").format(name=volume.GetName()))
 
     def _onSceneClose(self, *_arguments) -> None:
+        self._stopApplying(_("The scene was closed"))
         for run in list(self.runs):
             run.abandon(_("The scene was closed"))
             run.close()

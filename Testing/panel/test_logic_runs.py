@@ -4,6 +4,7 @@ import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -264,6 +265,30 @@ def test_deleting_the_volume_stops_its_runs(logic, painted, host):
     host.wait_until(lambda: not isAlive(run.pid), 5)
 
 
+@pytest.mark.parametrize("what", ["scene", "volume", "segmentation"])
+def test_what_vanishes_while_a_result_is_written_ends_that(logic, painted, host, what, monkeypatch):
+    from RegLoRASegmentLib import Steps
+
+    volume, segmentation = painted
+    run = logic.adapt(volume, segmentation, wait=True)
+    ended, turns = [], []
+    ticks = (tick for turn in range(10**6) for tick in (turn, turn, turn + 1))
+    monkeypatch.setattr(Steps, "time", SimpleNamespace(monotonic=lambda: next(ticks)))  # one step a turn
+    logic.callLater = lambda seconds, function: turns.append(function)
+    logic.applyInSteps(ended.append, ended.append, run)
+    turns.pop()()
+    if what == "scene":
+        slicer.mrmlScene.Clear(0)
+    else:
+        slicer.mrmlScene.RemoveNode({"volume": volume, "segmentation": segmentation}[what])
+    while turns:
+        turns.pop()()
+    (error,) = ended
+    assert isinstance(error, InputError)
+    names = {"scene": "scene was closed", "volume": "CT was deleted", "segmentation": "Organs was deleted"}
+    assert names[what] in str(error)
+
+
 def test_a_deleted_segmentation_is_made_anew_at_apply(logic, painted, host):
     volume, segmentation = painted
     run = logic.adapt(volume, segmentation)
@@ -332,7 +357,6 @@ def test_a_disk_that_fills_up_during_the_export_is_reported(logic, painted, monk
 
 def test_a_disk_that_is_nearly_full_is_refused(logic, painted, tmp_path, monkeypatch):
     import shutil
-    from types import SimpleNamespace
 
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**8))
     with pytest.raises(OutputError, match=r"has 0\.1 GB free, 0\.2 GB are needed"):

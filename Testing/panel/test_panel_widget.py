@@ -447,14 +447,25 @@ def test_other_organs_are_left_alone(panel, painted, host):
     np.testing.assert_array_equal(maskOf(segmentation, "body", volume), mask > 0)
 
 
-def test_suggest_next_slice_turns_the_views_to_an_oblique_volume(panel, host):
+@pytest.mark.parametrize("by", ["its own directions", "a linear transform"])
+def test_suggest_next_slice_turns_the_views_to_an_oblique_volume(panel, host, by):
     toRas = TO_RAS.copy()
     angle = np.radians(25)
     turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
     toRas[:3, :3] = turn @ toRas[:3, :3]
-    volume = slicer.util.addVolumeFromArray(np.zeros((24, 40, 44), np.int16), toRas, "Oblique")
+    isTransformed = by == "a linear transform"
+    own = TO_RAS if isTransformed else toRas
+    volume = slicer.util.addVolumeFromArray(np.zeros((24, 40, 44), np.int16), own, "Oblique")
+    segmentation = makeSegmentation(volume)
+    if isTransformed:
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+        matrix = np.eye(4)
+        matrix[:3, :3] = turn
+        transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+        for node in (volume, segmentation):
+            node.SetAndObserveTransformNodeID(transform.GetID())
     panel.ui.inputSelector.setCurrentNode(volume)
-    panel.ui.segmentationSelector.setCurrentNode(makeSegmentation(volume))
+    panel.ui.segmentationSelector.setCurrentNode(segmentation)
     host.wait_until(lambda: panel.ui.slicesTable.rowCount == 2)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
     host.click(panel.ui.suggestNextSliceButton)
@@ -470,6 +481,7 @@ def test_suggest_next_slice_turns_the_views_to_an_oblique_volume(panel, host):
     host.paint("Red", [start[:3], end[:3]])
     host.wait_until(lambda: panel.ui.slicesTable.rowCount == 3)
     assert cells(panel.ui.slicesTable)[1][:2] == ["axial 12", "painted"]
+    assert not panel.ui.hardenTransformButton.visible
     editor.setActiveEffect(None)
     for name in ("Red", "Yellow", "Green"):
         view = slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode()

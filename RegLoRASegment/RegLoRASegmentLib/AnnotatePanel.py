@@ -93,7 +93,7 @@ class AnnotatePanel:
             if segmentation.GetDisplayNode() is None:
                 segmentation.CreateDefaultDisplayNodes()
             self._ui.segmentEditor.setSourceVolumeNode(volume)
-        self._observe(segmentation)
+        self._observe(segmentation, volume)
         self.slices, self._times = None, {}
         self._fill()
         self._schedule()
@@ -142,12 +142,20 @@ class AnnotatePanel:
             node = scene.AddNode(node)
         self._ui.segmentEditor.setMRMLSegmentEditorNode(node)
 
-    def _observe(self, segmentationNode) -> None:
+    def _observe(self, segmentationNode, volumeNode=None) -> None:
         for observed, tag in self._observed:
             observed.RemoveObserver(tag)
         self._observed = []
         if segmentationNode is None:
             return
+        moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
+        for node, event in (
+            (segmentationNode, moved),
+            (volumeNode, moved),
+            (volumeNode, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent),
+        ):
+            if node is not None:
+                self._observed.append((node, node.AddObserver(event, self._onMoved)))
         segmentation = segmentationNode.GetSegmentation()
         for event in (
             slicer.vtkSegmentation.SourceRepresentationModified,
@@ -157,6 +165,11 @@ class AnnotatePanel:
             slicer.vtkSegmentation.SegmentModified,
         ):
             self._observed.append((segmentation, segmentation.AddObserver(event, self._onPainted)))
+
+    def _onMoved(self, *_arguments) -> None:
+        """The volume or the segmentation stands elsewhere now: nothing that was seen holds."""
+        self.slices, self._times = None, {}
+        self._schedule()
 
     def _onPainted(self, *_arguments) -> None:
         self._schedule()

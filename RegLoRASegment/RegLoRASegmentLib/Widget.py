@@ -162,9 +162,12 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.hardenTransformButton.visible = volume is not None and not SceneExport.isLinearlyPlaced(
             volume
         )
+        segmentation = self.parameters.segmentation if self.parameters is not None else None
         with self.telling(self.ui.inputsMessage):
             if volume is not None:
                 SceneExport.checkVolume(volume)
+            if segmentation is not None:
+                SceneExport.checkPlace(segmentation)
 
     def updateModel(self) -> None:
         """Show what the base model is, and whether the memory suffices."""

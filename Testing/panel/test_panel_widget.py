@@ -424,6 +424,19 @@ def test_wrong_volumes_get_a_clear_line(panel, host):
     host.click(panel.ui.hardenTransformButton)
     assert panel.ui.inputSelector.currentNode().GetName() == "Bent hardened"
     assert panel.ui.inputsMessage.text == ""
+    segmentation = makeSegmentation(makeVolume())
+    segmentation.SetAndObserveTransformNodeID(transform.GetID())
+    panel.ui.segmentationSelector.setCurrentNode(segmentation)
+    assert "Organs stands under a transform that bends space" in panel.ui.inputsMessage.text
+
+
+def test_the_table_follows_a_volume_that_is_moved(panel, painted, host):
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    painted[0].SetAndObserveTransformNodeID(transform.GetID())
+    shift = np.eye(4)
+    shift[2, 3] = 8.0  # two slices up
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(shift))
+    host.wait_until(lambda: [row[0] for row in cells(panel.ui.slicesTable)] == ["axial 5", "axial 15"])
 
 
 def test_leaving_and_coming_back_keeps_everything(panel, painted, host):

@@ -7,6 +7,7 @@ set(MODULE_PYTHON_SCRIPTS
   RegLoRASegmentLib/AnnotatePanel.py
   RegLoRASegmentLib/AnnotatedSlices.py
   RegLoRASegmentLib/AppliedResult.py
+  RegLoRASegmentLib/Applying.py
   RegLoRASegmentLib/CoreProcess.py
   RegLoRASegmentLib/Grid.py
   RegLoRASegmentLib/Install.py

@@ -100,7 +100,10 @@ class AnnotatePanel:
 
     def onCellClicked(self, row: int, column: int) -> None:
         """Go to the slice, and choose the organ for painting."""
-        self._logic.jumpToSlice(self.slices, self._rows[row].place)
+        slices = self.current()
+        if slices is None or row >= len(self._rows):
+            return  # what was clicked is gone
+        self._logic.jumpToSlice(slices, self._rows[row].place)
         if column > 0:
             self._ui.segmentEditor.setCurrentSegmentID(self._segmentIds[column - 1])
         self._updateButtons()

@@ -9,7 +9,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import slicer
@@ -23,6 +22,7 @@ from reglora_core.errors import InputError
 from . import CoreProcess, Install, Plans, SceneExport
 from .AdapterFile import AdapterDescription, describeAdapter
 from .AnnotatedSlices import AnnotatedSlices
+from .Applying import Applying
 from .Parameters import Parameters
 from .Planes import Plane
 from .Plots import Plots
@@ -30,18 +30,8 @@ from .Run import Plan, Run, State
 from .SceneImport import Mode, SceneImport, segmentIdOf, segmentIdsByName
 from .Sequences import SequenceFiller, newSegmentationSequence
 from .Slices import Slice
-from .Steps import Steps
 
 CORE_FOLDER = str(Path(reglora_core.__file__).resolve().parents[1])
-
-
-@dataclass
-class Applying:
-    """A result that is being written; it cannot go on without the nodes `needed`; `fail` ends it."""
-
-    needed: list
-    steps: Steps
-    fail: Callable[[Exception], None]
 
 
 class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
@@ -261,30 +251,20 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         return written
 
     def applyInSteps(self, onDone, onError, run=None, organs=None, mode=Mode.REPLACE, **options) -> None:
-        """Do as apply(), without blocking; then call onDone(ids), or onError(exception).
-
-        The views are drawn once, at the end: for a large volume that takes longer than the rest.
-        """
+        """Do as apply(), without blocking; then call onDone(ids), or onError(exception)."""
         run, node = self._target(run, options.pop("segmentationNode", None))
         importer = SceneImport(run.volumeNode, node, **options)
         names = list(segmentIdsByName(run.preview.node)) if organs is None else organs
         steps = importer.applySteps(run.preview.node, dict.fromkeys(names, mode))
 
+        needed = [node, run.volumeNode] if run.isVolumeInScene else [node]
+
         def done(written):
-            self._applying = None
-            slicer.app.resumeRender()
             run.noteApplied(importer.changedMl)
             self._notify(run, "applied")
             onDone(written)
 
-        def failed(error):
-            self._applying = None
-            slicer.app.resumeRender()
-            onError(error)
-
-        slicer.app.pauseRender()
-        needed = [node, run.volumeNode] if run.isVolumeInScene else [node]
-        self._applying = Applying(needed, Steps(steps, done, failed, self.callLater), failed)
+        self._applying = Applying(steps, needed, done, onError, self.callLater)
 
     def discard(self, run: Run | None = None) -> None:
         """Remove a result with every trace of it."""
@@ -346,7 +326,8 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
     def close(self) -> None:
         """End everything: Slicer closes, or the module is reloaded."""
-        self._stopApplying(_("The module was closed"))
+        if self._applying is not None:
+            self._applying.stop(_("The module was closed"))
         self.removeObservers()
         self.listeners.clear()
         for run in list(self.runs):
@@ -393,23 +374,17 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         if what == "state" and run.isEnded:
             self._startNext()
 
-    def _stopApplying(self, problem: str) -> None:
-        if self._applying is not None:
-            self._applying.steps.stop()
-            self._applying.fail(InputError(problem, _("the result was not applied as a whole")))
-
     def _onNodeRemoved(self, *_arguments) -> None:
-        for node in self._applying.needed if self._applying is not None else ():
-            if node.GetScene() is None:
-                self._stopApplying(_("{name} was deleted").format(name=node.GetName()))
-                break
+        if self._applying is not None:
+            self._applying.stopIfDeleted()
         for run in list(self.runs):
             volume = run.volumeNode
             if run.isVolumeInScene and volume.GetScene() is None:
                 run.abandon(_("{name} was deleted").format(name=volume.GetName()))
 
     def _onSceneClose(self, *_arguments) -> None:
-        self._stopApplying(_("The scene was closed"))
+        if self._applying is not None:
+            self._applying.stop(_("The scene was closed"))
         for run in list(self.runs):
             run.abandon(_("The scene was closed"))
             run.close()

@@ -79,7 +79,7 @@ class ResultPanel:
             self._setApplying(False)
 
     def onDiscard(self) -> None:
-        self._logic.discard(self.looking)
+        self._logic.discard(self.shown or self._logic.currentRun)
 
     def onSaveAdapter(self) -> None:
         run = self.shown
@@ -109,7 +109,7 @@ class ResultPanel:
         shown, looking = self.shown, self.looking
         ui.resultBox.enabled = not self._isApplying
         ui.applyButton.enabled = shown is not None and not self._isApplying and bool(self._ticked())
-        ui.discardButton.enabled = looking is not None and not self._isApplying
+        ui.discardButton.enabled = bool(self._logic.runs) and not self._isApplying
         ui.saveAdapterButton.enabled = shown is not None and shown.adapterPath is not None
         for run in self._logic.runs if parameters is not None else ():
             run.preview.setVisible(parameters.previewVisible and run is looking)

@@ -267,6 +267,24 @@ def test_discard_takes_the_preview_away(panel, painted, host):
     assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == [painted[1]]
 
 
+def test_discard_takes_the_result_in_the_table_and_not_the_run_that_goes_on(panel, painted, host):
+    adaptAndWait(host, panel)
+    first = panel.logic.currentRun
+    panel.logic.workerCommand = standIn("started,preview,obey")
+    host.click(panel.ui.adaptButton)
+    second = panel.logic.currentRun
+    host.wait_until(lambda: second.preview.node is not None)
+    host.process_events()
+    assert not first.preview.node.GetDisplayNode().GetVisibility()
+    assert panel.ui.resultTable.rowCount == 2
+    host.click(panel.ui.discardButton)
+    assert panel.logic.runs == [second]
+    assert not second.isEnded
+    host.click(panel.ui.discardButton)
+    assert panel.logic.runs == []
+    assert painted
+
+
 def test_preview_visibility_and_opacity(panel, painted, host):
     adaptAndWait(host, panel)
     display = panel.logic.currentRun.preview.node.GetDisplayNode()

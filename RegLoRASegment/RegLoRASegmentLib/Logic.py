@@ -52,9 +52,9 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         rows = logic.annotatedSlices(volume, segmentation).rows()
         for row in rows:
             print(row.label, row.marks)
-        # an organ that was not drawn on a slice yet; an organ that is not to be learned
-        logic.setNotPainted(volume, segmentation, "spleen", rows[0].place)
-        logic.setUsed(volume, segmentation, "body", False)
+        # an organ that was not drawn on a slice yet; an organ that is not to be learned:
+        # logic.setNotPainted(volume, segmentation, "spleen", rows[0].place)
+        # logic.setUsed(volume, segmentation, "body", False)
 
         run = logic.adapt(volume, segmentation, wait=True)        # wait=False: in the background,
                                                                   # until logic.cancel(run)

@@ -6,6 +6,8 @@ set(MODULE_PYTHON_SCRIPTS
   RegLoRASegmentLib/AdapterPanel.py
   RegLoRASegmentLib/AnnotatePanel.py
   RegLoRASegmentLib/AnnotatedSlices.py
+  RegLoRASegmentLib/AppliedResult.py
+  RegLoRASegmentLib/Applying.py
   RegLoRASegmentLib/CoreProcess.py
   RegLoRASegmentLib/Grid.py
   RegLoRASegmentLib/Install.py
@@ -16,6 +18,7 @@ set(MODULE_PYTHON_SCRIPTS
   RegLoRASegmentLib/Plans.py
   RegLoRASegmentLib/Plots.py
   RegLoRASegmentLib/Resources.py
+  RegLoRASegmentLib/ResultPanel.py
   RegLoRASegmentLib/Run.py
   RegLoRASegmentLib/RunPanel.py
   RegLoRASegmentLib/SampleVolumes.py
@@ -24,6 +27,7 @@ set(MODULE_PYTHON_SCRIPTS
   RegLoRASegmentLib/SegmentationFile.py
   RegLoRASegmentLib/SelfTest.py
   RegLoRASegmentLib/Sequences.py
+  RegLoRASegmentLib/Slices.py
   RegLoRASegmentLib/Steps.py
   RegLoRASegmentLib/Widget.py
   RegLoRASegmentLib/__init__.py

@@ -25,9 +25,9 @@ class AdapterPanel:
         """Return the adapter that a warm start begins with: the chosen file, else the last run's."""
         if self.description is not None:
             return self.description.path.resolve()
-        run = self._logic.currentRun
-        if run is not None and run.adapterPath is not None:
-            return run.adapterPath
+        for run in reversed(self._logic.runs):
+            if run.isEnded and run.adapterPath is not None:
+                return run.adapterPath
         raise InputError(_("There is no adapter to start from"), _("choose an adapter file"))
 
     def update(self) -> None:
@@ -60,6 +60,7 @@ class AdapterPanel:
                     self._logic.applyAdapterToSequence(node, self.description.path, **self._options())
             if volumes:
                 self._logic.applyAdapter(volumes, self.description.path, **self._options())
+            show(self._ui.adapterMessage, self.description.summary())
         except RegLoRAError as error:
             show(self._ui.adapterMessage, str(error), isError=True)
 

@@ -39,9 +39,9 @@ class AnnotatePanel:
         editor.unorderedEffectsVisible = False
         self._setEditorNode()
         self._ui.slicesTable.connect("cellClicked(int,int)", self.onCellClicked)
-        self._ui.suggestButton.connect("clicked()", self.onSuggest)
-        self._ui.notPaintedBox.connect("clicked(bool)", self.onNotPainted)
-        self._ui.useOrganBox.connect("clicked(bool)", self.onUseOrgan)
+        self._ui.suggestNextSliceButton.connect("clicked()", self.onSuggestNextSlice)
+        self._ui.setNotPaintedBox.connect("clicked(bool)", self.onSetNotPainted)
+        self._ui.setUsedBox.connect("clicked(bool)", self.onSetUsed)
 
     @property
     def editorNode(self):
@@ -93,18 +93,22 @@ class AnnotatePanel:
             if segmentation.GetDisplayNode() is None:
                 segmentation.CreateDefaultDisplayNodes()
             self._ui.segmentEditor.setSourceVolumeNode(volume)
-        self._observe(segmentation)
+        self._observe(segmentation, volume)
         self.slices, self._times = None, {}
+        self._fill()
         self._schedule()
 
     def onCellClicked(self, row: int, column: int) -> None:
         """Go to the slice, and choose the organ for painting."""
-        self._logic.jumpToSlice(self.slices, self._rows[row].place)
+        slices = self.current()
+        if slices is None or row >= len(self._rows):
+            return  # what was clicked is gone
+        self._logic.jumpToSlice(slices, self._rows[row].place)
         if column > 0:
             self._ui.segmentEditor.setCurrentSegmentID(self._segmentIds[column - 1])
         self._updateButtons()
 
-    def onSuggest(self) -> None:
+    def onSuggestNextSlice(self) -> None:
         parameters = self._widget.parameters
         with self._widget.telling(self._ui.annotateMessage):
             slices = self.current() or self._logic.annotatedSlices(
@@ -116,16 +120,17 @@ class AnnotatePanel:
             self._suggestion = text.format(slice=label) if label else _("Every slice is painted.")
             self._tellState()
 
-    def onNotPainted(self, isNotPainted: bool) -> None:
+    def onSetNotPainted(self, isNotPainted: bool) -> None:
         row, column = self._selected()
         if column > 0:
-            self.slices.setNotPainted(self._segmentIds[column - 1], self._rows[row].place, isNotPainted)
+            segmentId, place = self._segmentIds[column - 1], self._rows[row].place
+            self._logic.setNotPainted(*self._shown, segmentId, place, isNotPainted, self.slices)
             self._fill()
 
-    def onUseOrgan(self, isUsed: bool) -> None:
+    def onSetUsed(self, isUsed: bool) -> None:
         segmentId = self._ui.segmentEditor.currentSegmentID()
         if segmentId and self.slices is not None:
-            self.slices.setUsed(segmentId, isUsed)
+            self._logic.setUsed(*self._shown, segmentId, isUsed, self.slices)
             self._fill()
 
     def _setEditorNode(self) -> None:
@@ -140,12 +145,20 @@ class AnnotatePanel:
             node = scene.AddNode(node)
         self._ui.segmentEditor.setMRMLSegmentEditorNode(node)
 
-    def _observe(self, segmentationNode) -> None:
+    def _observe(self, segmentationNode, volumeNode=None) -> None:
         for observed, tag in self._observed:
             observed.RemoveObserver(tag)
         self._observed = []
         if segmentationNode is None:
             return
+        moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
+        for node, event in (
+            (segmentationNode, moved),
+            (volumeNode, moved),
+            (volumeNode, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent),
+        ):
+            if node is not None:
+                self._observed.append((node, node.AddObserver(event, self._onMoved)))
         segmentation = segmentationNode.GetSegmentation()
         for event in (
             slicer.vtkSegmentation.SourceRepresentationModified,
@@ -155,6 +168,11 @@ class AnnotatePanel:
             slicer.vtkSegmentation.SegmentModified,
         ):
             self._observed.append((segmentation, segmentation.AddObserver(event, self._onPainted)))
+
+    def _onMoved(self, *_arguments) -> None:
+        """The volume or the segmentation stands elsewhere now: nothing that was seen holds."""
+        self.slices, self._times = None, {}
+        self._schedule()
 
     def _onPainted(self, *_arguments) -> None:
         self._schedule()
@@ -239,14 +257,14 @@ class AnnotatePanel:
         if 0 <= row < len(self._rows) and 0 < column <= len(self._segmentIds):
             isSlice = isinstance(self._rows[row].place, tuple)
             mark = self._rows[row].marks[self._segmentIds[column - 1]] if isSlice else None
-        self._ui.notPaintedBox.enabled = mark in (Mark.ABSENT, Mark.NOT_PAINTED)
-        self._ui.notPaintedBox.checked = mark is Mark.NOT_PAINTED
+        self._ui.setNotPaintedBox.enabled = mark in (Mark.ABSENT, Mark.NOT_PAINTED)
+        self._ui.setNotPaintedBox.checked = mark is Mark.NOT_PAINTED
         known = self.slices.paints if self.slices is not None else []
         current = self._ui.segmentEditor.currentSegmentID()
         hasPaint = any(paint.segmentId == current and paint.block is not None for paint in known)
-        self._ui.useOrganBox.enabled = hasPaint
-        self._ui.useOrganBox.checked = current in self._segmentIds
-        self._ui.suggestButton.enabled = self.slices is not None
+        self._ui.setUsedBox.enabled = hasPaint
+        self._ui.setUsedBox.checked = current in self._segmentIds
+        self._ui.suggestNextSliceButton.enabled = self.slices is not None
 
     def _selected(self) -> tuple[int, int]:
         table = self._ui.slicesTable
@@ -264,7 +282,7 @@ def _times(segment) -> tuple:
     value = vtk.reference("")
     tags = tuple(
         str(value) if segment.GetTag(f"RegLoRASegment.{name}", value) else ""
-        for name in ("Applied", "Painted", "Use", "NotPainted")
+        for name in ("Applied", "Painted", "Planes", "Use", "NotPainted")
     )
     return (
         None if image is None else (image.GetMTime(), id(image)),

@@ -15,14 +15,14 @@ from .Paint import (
     NOT_PAINTED_TAG,
     USE_TAG,
     SegmentPaint,
-    Slice,
-    formatSlices,
     getTag,
     isWhole,
     mainAxis,
     readPaint,
+    takeAsPainted,
 )
-from .Planes import Plane, liesOn, planesThrough
+from .Planes import Plane, liesOn, onPlanes, planesThrough
+from .Slices import Slice, formatSlices
 
 
 class Mark(enum.Enum):
@@ -192,15 +192,17 @@ class AnnotatedSlices:
         return getTag(segment, segment.GetTerminologyEntryTagName())
 
     def setNotPainted(self, segmentId: str, place: Slice, isNotPainted: bool = True) -> None:
-        """Say that an organ has not been painted yet on a slice (or that it is not there)."""
+        """Say that an organ has not been painted yet on a slice (or that it is right as it is)."""
         marked = set(self._paints[segmentId].notPainted)
         marked = marked | {place} if isNotPainted else marked - {place}
         segment = self._segmentationNode.GetSegmentation().GetSegment(segmentId)
+        if not isNotPainted and self._paints[segmentId].applied is not None:
+            takeAsPainted(segment, place)
         if marked:
             segment.SetTag(NOT_PAINTED_TAG, formatSlices(marked))
         else:
             segment.RemoveTag(NOT_PAINTED_TAG)
-        self._paints[segmentId].notPainted = frozenset(marked)
+        self.update(segmentId)
 
     def suggestNext(self) -> Slice | None:
         """Return the slice to paint next: the middle of the widest gap; None if there is no gap.
@@ -235,17 +237,16 @@ class AnnotatedSlices:
             known = places - {place for paint in paints for place in paint.notPainted}
             return Annotation("all", {}, tuple(sorted(known)), tuple(planes))
         indices = sorted(index for _, index in places)
-        notPainted = {
-            paint.name: sorted(index for place, index in paint.notPainted if place == axis)
-            for paint in paints
-            if any(place == axis for place, _ in paint.notPainted)
+        unknown = {
+            paint.name: sorted(i for _, i in places if not paint.knows((axis, i))) for paint in paints
         }
+        notPainted = {name: numbers for name, numbers in unknown.items() if numbers}
         text = f"{self._fileAxes[axis]}:{','.join(map(str, indices))}"
         return Annotation(text, notPainted)
 
 
 def _mark(paint: SegmentPaint, place: Slice, slices) -> Mark:
-    if place in paint.notPainted:
+    if not paint.knows(place):
         return Mark.NOT_PAINTED
     if place in slices[paint.segmentId] and _hasVoxels(paint, place):
         return Mark.PAINTED
@@ -253,8 +254,10 @@ def _mark(paint: SegmentPaint, place: Slice, slices) -> Mark:
 
 
 def _markOnPlane(paint: SegmentPaint, plane: Plane) -> Mark:
-    if paint.appliedPlanes:
-        return Mark.PAINTED if plane in paint.appliedPlanes else Mark.ABSENT
+    if not paint.knows(plane):
+        return Mark.NOT_PAINTED
+    if paint.applied is not None:
+        return Mark.PAINTED if np.any(paint.block.mask & onPlanes(paint.block, [plane])) else Mark.ABSENT
     isOn = any(plane.distance(piece).mean() < 1 for piece in paint.pieces)
     return Mark.PAINTED if isOn else Mark.ABSENT
 

@@ -19,17 +19,17 @@ from slicer.util import VTKObservationMixin
 import reglora_core
 from reglora_core.errors import InputError
 
-from . import CoreProcess, Plans, SceneExport
+from . import CoreProcess, Install, Plans, SceneExport
 from .AdapterFile import AdapterDescription, describeAdapter
 from .AnnotatedSlices import AnnotatedSlices
-from .Paint import Slice
+from .Applying import Applying
 from .Parameters import Parameters
 from .Planes import Plane
 from .Plots import Plots
 from .Run import Plan, Run, State
-from .SceneImport import Mode, SceneImport, segmentIdsByName
+from .SceneImport import Mode, SceneImport, segmentIdOf, segmentIdsByName
 from .Sequences import SequenceFiller, newSegmentationSequence
-from .Steps import Steps
+from .Slices import Slice
 
 CORE_FOLDER = str(Path(reglora_core.__file__).resolve().parents[1])
 
@@ -44,16 +44,32 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
         from RegLoRASegment import RegLoRASegmentLogic
         logic = RegLoRASegmentLogic()
+        logic.install()                                           # asks first; nothing if all is there
+        # without a network: logic.installFromFolder("wheels")
+        # for a volume under a transform that bends space: volume = logic.hardenTransform(volume)
+
         logic.suggestNextSlice(volume, segmentation)              # moves the slice views
-        run = logic.adapt(volume, segmentation, wait=True)        # wait=False: in the background
+        rows = logic.annotatedSlices(volume, segmentation).rows()
+        for row in rows:
+            print(row.label, row.marks)
+        # an organ that was not drawn on a slice yet; an organ that is not to be learned:
+        # logic.setNotPainted(volume, segmentation, "spleen", rows[0].place)
+        # logic.setUsed(volume, segmentation, "body", False)
+
+        run = logic.adapt(volume, segmentation, wait=True)        # wait=False: in the background,
+                                                                  # until logic.cancel(run)
         for organ in run.organs.values():
             print(organ.name, organ.heldOutDice, organ.ml)
+        logic.plotLoss(run)                                       # or logic.plotRanks(run)
         logic.apply(run)                                          # writes into the segmentation
         logic.saveAdapter("organs.safetensors", run)
 
         other = slicer.util.getNode("next patient")
+        print(logic.loadAdapter("organs.safetensors").summary())
         runs = logic.applyAdapter(other, "organs.safetensors", wait=True)
         logic.apply(runs[0])                                      # or logic.discard(runs[0])
+        series = slicer.util.getNode("4D CT")                     # a sequence of volumes
+        logic.applyAdapterToSequence(series, "organs.safetensors", wait=True)
 
     Without `wait` the methods return at once; `logic.listeners` holds functions (run, what) that are
     called after every change. Errors that the user can act on are reglora_core.errors.RegLoRAError.
@@ -69,7 +85,7 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         self.callLater = CoreProcess.callLater
         self.runs: list[Run] = []  # in the order asked for, ended ones included until discarded
         self.plots = Plots()
-        self._applying: Steps | None = None
+        self._applying: Applying | None = None
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.NodeRemovedEvent, self._onNodeRemoved)
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneClose)
@@ -87,6 +103,18 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     def isRunning(self) -> bool:
         return any(not run.isEnded for run in self.runs)
 
+    def install(self) -> None:
+        """Install the Python packages that are missing, after asking.
+
+        Raises:
+            InstallError: it did not work, or the user declined; the message says what to do.
+        """
+        Install.install()
+
+    def installFromFolder(self, folder) -> None:
+        """Do the same from a folder of wheels, without a network."""
+        Install.installFromFolder(str(folder))
+
     def annotatedSlices(self, volumeNode, segmentationNode, look=True) -> AnnotatedSlices:
         """Return the table of annotated slices; with `look=False` its update() is still to be called."""
         SceneExport.checkVolume(volumeNode)
@@ -100,6 +128,21 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         if place is not None:
             self.jumpToSlice(slices, place)
         return place
+
+    def setNotPainted(
+        self, volumeNode, segmentationNode, organ: str, place: Slice, isNotPainted=True, slices=None
+    ) -> None:
+        """Say that an organ (a segment's name or id) is not painted yet on a slice; or that it is right.
+
+        `place` is a row's; `slices` is what annotatedSlices() gave, and is kept up to date.
+        """
+        slices = slices or self.annotatedSlices(volumeNode, segmentationNode)
+        slices.setNotPainted(segmentIdOf(segmentationNode, organ), place, isNotPainted)
+
+    def setUsed(self, volumeNode, segmentationNode, organ: str, isUsed=True, slices=None) -> None:
+        """Learn an organ (a segment's name or id), or leave it out, whatever the rule says."""
+        slices = slices or self.annotatedSlices(volumeNode, segmentationNode)
+        slices.setUsed(segmentIdOf(segmentationNode, organ), isUsed)
 
     def jumpToSlice(self, slices: AnnotatedSlices, place: Slice | Plane) -> None:
         """Move all slice views to a slice, or turn one of them to an oblique plane."""
@@ -208,27 +251,20 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         return written
 
     def applyInSteps(self, onDone, onError, run=None, organs=None, mode=Mode.REPLACE, **options) -> None:
-        """Do as apply(), without blocking; then call onDone(ids), or onError(exception).
-
-        The views are drawn once, at the end: for a large volume that takes longer than the rest.
-        """
+        """Do as apply(), without blocking; then call onDone(ids), or onError(exception)."""
         run, node = self._target(run, options.pop("segmentationNode", None))
         importer = SceneImport(run.volumeNode, node, **options)
         names = list(segmentIdsByName(run.preview.node)) if organs is None else organs
         steps = importer.applySteps(run.preview.node, dict.fromkeys(names, mode))
 
+        needed = [node, run.volumeNode] if run.isVolumeInScene else [node]
+
         def done(written):
-            slicer.app.resumeRender()
             run.noteApplied(importer.changedMl)
             self._notify(run, "applied")
             onDone(written)
 
-        def failed(error):
-            slicer.app.resumeRender()
-            onError(error)
-
-        slicer.app.pauseRender()
-        self._applying = Steps(steps, done, failed, self.callLater)
+        self._applying = Applying(steps, needed, done, onError, self.callLater)
 
     def discard(self, run: Run | None = None) -> None:
         """Remove a result with every trace of it."""
@@ -268,12 +304,18 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """Return a copy of a volume that stands where its transforms put it."""
         return Plans.hardenedCopy(volumeNode)
 
-    def showPlots(self, run: Run | None = None, kind: str = "loss") -> None:
-        """Show the loss over time, or the ranks (kind="rank"), in a plot view."""
-        run = run or self.currentRun
-        if run is not None:
-            self.plots.update(run)
-            self.plots.show(kind)
+    def plotLoss(self, run: Run | None = None) -> None:
+        """Show the loss over time in a plot view."""
+        self._plot(run, "loss")
+
+    def plotRanks(self, run: Run | None = None) -> None:
+        """Show the rank that each layer has now in a plot view."""
+        self._plot(run, "rank")
+
+    def showVolume(self, run: Run) -> None:
+        """Show a run's volume in the slice views; a frame of a sequence is not in the scene."""
+        if run.isVolumeInScene:
+            slicer.util.setSliceViewerLayers(background=run.volumeNode, fit=True)
 
     def waitFor(self, run: Run) -> Run:
         """Return when a run has ended; the application goes on meanwhile."""
@@ -284,13 +326,19 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
     def close(self) -> None:
         """End everything: Slicer closes, or the module is reloaded."""
+        if self._applying is not None:
+            self._applying.stop(_("The module was closed"))
         self.removeObservers()
         self.listeners.clear()
-        if self._applying is not None:
-            self._applying.stop()
         for run in list(self.runs):
             run.close()
         self.runs.clear()
+
+    def _plot(self, run: Run | None, kind: str) -> None:
+        run = run or self.currentRun
+        if run is not None:
+            self.plots.update(run)
+            self.plots.show(kind)
 
     def _target(self, run: Run | None, segmentationNode):
         run = run or self.currentRun
@@ -327,12 +375,16 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             self._startNext()
 
     def _onNodeRemoved(self, *_arguments) -> None:
+        if self._applying is not None:
+            self._applying.stopIfDeleted()
         for run in list(self.runs):
             volume = run.volumeNode
             if run.isVolumeInScene and volume.GetScene() is None:
                 run.abandon(_("{name} was deleted").format(name=volume.GetName()))
 
     def _onSceneClose(self, *_arguments) -> None:
+        if self._applying is not None:
+            self._applying.stop(_("The scene was closed"))
         for run in list(self.runs):
             run.abandon(_("The scene was closed"))
             run.close()

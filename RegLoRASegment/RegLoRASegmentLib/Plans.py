@@ -25,7 +25,7 @@ def planAdapt(slices, volumeNode, segmentationNode, folder: Path, segmentIds, op
     """Return the plan of an adaptation; raise RegLoRAError if it cannot work."""
     SceneExport.checkVolume(volumeNode)
     SceneExport.checkSegmentation(segmentationNode)
-    _checkRoom(volumeNode, folder)
+    _checkRoom(volumeNode, folder, "adapt")
     slices = slices.snapshot() if slices is not None else AnnotatedSlices(volumeNode, segmentationNode)
     used = [paint.segmentId for paint in SceneExport.checkPaint(slices, segmentIds)]
     options = {"threads": threadCount(), **options}
@@ -44,7 +44,7 @@ def planAdapt(slices, volumeNode, segmentationNode, folder: Path, segmentIds, op
 def planPredict(volumeNode, folder: Path, adapterPath: Path, options: dict) -> Plan:
     """Return the plan of a prediction by an adapter; raise RegLoRAError if it cannot work."""
     SceneExport.checkVolume(volumeNode)
-    _checkRoom(volumeNode, folder)
+    _checkRoom(volumeNode, folder, "predict")
     job = SceneExport.predictJob(folder, adapterPath.resolve(), **{"threads": threadCount(), **options})
 
     def export() -> Generator[None, None, None]:
@@ -129,6 +129,6 @@ def hardenedCopy(volumeNode):
     return copy
 
 
-def _checkRoom(volumeNode, folder: Path) -> None:
+def _checkRoom(volumeNode, folder: Path, command: str) -> None:
     image = volumeNode.GetImageData()
-    checkResources(image.GetNumberOfPoints(), image.GetScalarSize(), folder)
+    checkResources(image.GetNumberOfPoints(), image.GetScalarSize(), folder, command)

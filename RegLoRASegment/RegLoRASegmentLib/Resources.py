@@ -13,8 +13,8 @@ from slicer.i18n import tr as _
 from reglora_core.errors import OutputError, ResourceError
 from reglora_core.models.registry import model_entry
 
-_WORKER_BYTES = 900 * 2**20  # Python with torch, before any image
-_BYTES_PER_VOXEL = 24  # image, labels and their copies in the worker
+_WORKER_BYTES = {"adapt": 2150 * 2**20, "predict": 1650 * 2**20}  # for any image: docs/benchmarks.md
+_BYTES_PER_VOXEL = 16  # image, labels and their copies in the worker
 _SPARE_DISK_BYTES = 200 * 2**20
 
 
@@ -23,12 +23,12 @@ def threadCount() -> int:
     return max(1, (os.cpu_count() or 2) - 1)
 
 
-def neededMemoryBytes(voxelCount: int) -> int:
-    return _WORKER_BYTES + _BYTES_PER_VOXEL * voxelCount
+def neededMemoryBytes(voxelCount: int, command: str = "adapt") -> int:
+    return _WORKER_BYTES[command] + _BYTES_PER_VOXEL * voxelCount
 
 
-def checkResources(voxelCount: int, voxelBytes: int, folder: Path) -> None:
-    """Check that a volume can be exported to `folder` and worked on.
+def checkResources(voxelCount: int, voxelBytes: int, folder: Path, command: str = "adapt") -> None:
+    """Check that a volume can be exported to `folder` and worked on; `command`: adapt or predict.
 
     Raises:
         OutputError: the folder cannot be written, or its disk is full.
@@ -42,7 +42,7 @@ def checkResources(voxelCount: int, voxelBytes: int, folder: Path) -> None:
         values = {"folder": folder, "free": _gigabytes(free), "needed": _gigabytes(needed)}
         raise OutputError(problem.format(**values), _("make room, or choose another temporary folder"))
     available = availableMemoryBytes()
-    needed = neededMemoryBytes(voxelCount)
+    needed = neededMemoryBytes(voxelCount, command)
     if available is not None and available < needed:
         problem = _("{free} of memory are free, about {needed} are needed")
         values = {"free": _gigabytes(available), "needed": _gigabytes(needed)}
@@ -54,7 +54,7 @@ def describeModel(name: str, voxelCount: int) -> str:
     entry = model_entry(name)
     lines = [entry.description, _("Licence: {licence}").format(licence=entry.licence)]
     if voxelCount:
-        text = _("Memory: about {needed} needed, {free} free")
+        text = _("Memory: about {needed} needed to adapt, {free} free")
         available = availableMemoryBytes()
         free = _gigabytes(available) if available is not None else "?"
         lines.append(text.format(needed=_gigabytes(neededMemoryBytes(voxelCount)), free=free))

@@ -21,8 +21,9 @@ from reglora_core.job import AdaptJob, Job, PredictJob, job_to_dict
 
 from .AnnotatedSlices import AnnotatedSlices
 from .Grid import BINARY_LABELMAP, Block, Grid, isLinearlyPlaced
-from .Paint import SegmentPaint, onSlices
+from .Paint import SegmentPaint
 from .Planes import onPlanes
+from .Slices import onSlices
 
 IMAGE_FILE, LABELS_FILE, JOB_FILE = "image.nrrd", "labels.seg.nrrd", "job.json"
 UNLABELLED = 65535
@@ -153,6 +154,9 @@ def _writePaint(path, grid, paints, annotation, terminology) -> Iterator[None]:
         known = onSlices(grid.shape, annotation.slices)
         yield
         known |= onPlanes(Block(known, (0, 0, 0)), annotation.planes)
+        for paint in paints:
+            _forgetUnseen(known, paint, annotation)
+            yield
         for layer in layers:
             known |= layer != 0
             yield
@@ -161,6 +165,17 @@ def _writePaint(path, grid, paints, annotation, terminology) -> Iterator[None]:
     header = _header(layers[0].dtype, grid.shape, grid, len(layers), encoding="gzip")
     header += _segmentHeader(paints, places, grid.shape, terminology)
     yield from _writeCompressed(path, layers, header)
+
+
+def _forgetUnseen(known: np.ndarray, paint: SegmentPaint, annotation) -> None:
+    """Leave out a result's own voxels where another organ was corrected: nobody has looked at them."""
+    if paint.result is None:
+        return
+    first, part = paint.result.first, known[paint.result.place]
+    slices = [place for place in annotation.slices if not paint.knows(place)]
+    planes = [plane for plane in annotation.planes if not paint.knows(plane)]
+    moved = [(axis, index - first[axis]) for axis, index in slices]
+    part &= ~(paint.result.mask & (onSlices(part.shape, moved) | onPlanes(paint.result, planes)))
 
 
 def _paintOnFreeLayer(layers, paint: SegmentPaint, value: int, shape) -> int:

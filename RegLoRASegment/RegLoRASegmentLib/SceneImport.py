@@ -182,7 +182,7 @@ class SceneImport:
         known, planes = frozenset(), ()
         kept = None
         if own is not None:
-            known, planes = self._known(slices, own), self._planes
+            known, planes = self._known(slices, own)
             kept = self._kept(slices, own, target)
         if predicted is not None:
             predicted = predicted.without(known)
@@ -198,7 +198,8 @@ class SceneImport:
         if mode is not Mode.REPLACE:
             known, planes = frozenset(), ()
         segment = self._segmentation.GetSegment(segmentId)
-        markApplied(segment, self._seen(segmentId, block, target), known, planes, self._grid)
+        seen = self._seen(segmentId, block, target)
+        markApplied(segment, seen, known, planes, self._grid, slices.axis)
         return segmentId
 
     def _compare(self, name: str, segmentId: str | None, block: Block | None, target: Grid) -> None:
@@ -220,7 +221,8 @@ class SceneImport:
 
     def _known(self, slices: AnnotatedSlices, segmentId: str):
         paint = next(paint for paint in slices.paints if paint.segmentId == segmentId)
-        return self._places - paint.notPainted
+        planes = tuple(plane for plane in self._planes if paint.knows(plane))
+        return frozenset(place for place in self._places if paint.knows(place)), planes
 
     def _kept(self, slices: AnnotatedSlices, segmentId: str, target: Grid) -> Block | None:
         """Return the user's own voxels: all, unless a result was applied to the segment before."""
@@ -346,6 +348,21 @@ def segmentIdsByName(segmentationNode) -> dict[str, str]:
         name = " ".join(segmentation.GetSegment(segmentId).GetName().split())
         found.setdefault(name, segmentId)
     return found
+
+
+def segmentIdOf(segmentationNode, organ: str) -> str:
+    """Return the id of a segment that is given by its id or its name; raise InputError if none is."""
+    if segmentationNode.GetSegmentation().GetSegment(organ) is not None:
+        return organ
+    known = segmentIdsByName(segmentationNode)
+    if organ not in known:
+        problem = _("{segmentation} has no segment {organ}")
+        names = ", ".join(known) or _("none")
+        raise InputError(
+            problem.format(segmentation=segmentationNode.GetName(), organ=organ),
+            _("its segments: {names}").format(names=names),
+        )
+    return known[organ]
 
 
 def sharing(segmentation, segmentId: str) -> list[str]:

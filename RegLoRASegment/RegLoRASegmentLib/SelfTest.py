@@ -60,6 +60,7 @@ class SelfTest:
         tests = (
             self.test_annotatedSlices,
             self.test_adaptAndApply,
+            self.test_correction,
             self.test_discard,
             self.test_badInput,
         )
@@ -86,6 +87,18 @@ class SelfTest:
         liver = self._mask(segmentation, "liver", volume)
         self.assertEqual(int(liver.sum()), 9 * 10 * 8)
         self.assertTrue(np.array_equal(self._mask(segmentation, "spleen", volume), spleen))
+
+    def test_correction(self) -> None:
+        volume, segmentation = self._makeScene()
+        self.logic.apply(self.logic.adapt(volume, segmentation, wait=True))
+        corrected = self._mask(segmentation, "liver", volume)
+        corrected[5:12, 6:14, 8] = False  # on one sagittal slice
+        segmentId = segmentation.GetSegmentation().GetSegmentIdBySegmentName("liver")
+        slicer.util.updateSegmentBinaryLabelmapFromArray(
+            corrected.astype(np.uint8), segmentation, segmentId, volume
+        )
+        slices = self.logic.annotatedSlices(volume, segmentation)
+        self.assertEqual(slices.places(), [(0, 4), (0, 12), (2, 8)])
 
     def test_discard(self) -> None:
         volume, segmentation = self._makeScene()

@@ -20,11 +20,12 @@ from . import Install, SceneExport
 from .AdapterPanel import AdapterPanel
 from .AnnotatePanel import AnnotatePanel
 from .Resources import describeModel
+from .ResultPanel import ResultPanel
 from .RunPanel import RunPanel
 
 
 class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Shows the parameter node; owns the three parts of the panel."""
+    """Shows the parameter node; owns the parts of the panel."""
 
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -43,15 +44,16 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = self._makeLogic()
         self.annotate = AnnotatePanel(self)
         self.run = RunPanel(self)
+        self.result = ResultPanel(self)
         self.adapter = AdapterPanel(self)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self._onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self._onSceneEndClose)
         self.addObserver(scene, scene.NodeRemovedEvent, self._onNodeRemoved)
-        self.ui.hardenButton.connect("clicked()", self.onHarden)
+        self.ui.hardenTransformButton.connect("clicked()", self.onHardenTransform)
         self.ui.installButton.connect("clicked()", self.onInstall)
-        self.ui.installFolderButton.connect("clicked()", self.onInstallFolder)
+        self.ui.installFromFolderButton.connect("clicked()", self.onInstallFromFolder)
         slicer.app.connect("aboutToQuit()", self.cleanup)
         self.setParameterNode(self.logic.getParameterNode())
         self._chooseDefaults()
@@ -91,22 +93,22 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
         self._onParametersModified()
 
-    def onHarden(self) -> None:
+    def onHardenTransform(self) -> None:
         with self.telling(self.ui.inputsMessage):
             self.parameters.inputVolume = self.logic.hardenTransform(self.parameters.inputVolume)
 
     def onInstall(self) -> None:
         with self.telling(self.ui.installLabel):
-            Install.install()
+            self.logic.install()
             self.updateInstall()
 
-    def onInstallFolder(self) -> None:
+    def onInstallFromFolder(self) -> None:
         import qt
 
         folder = qt.QFileDialog.getExistingDirectory(self.parent, _("Folder of wheels"))
         if folder:
             with self.telling(self.ui.installLabel):
-                Install.installFromFolder(folder)
+                self.logic.installFromFolder(folder)
                 self.updateInstall()
 
     def updateInstall(self) -> None:
@@ -157,10 +159,15 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def updateInputs(self) -> None:
         volume = self.parameters.inputVolume if self.parameters is not None else None
-        self.ui.hardenButton.visible = volume is not None and not SceneExport.isLinearlyPlaced(volume)
+        self.ui.hardenTransformButton.visible = volume is not None and not SceneExport.isLinearlyPlaced(
+            volume
+        )
+        segmentation = self.parameters.segmentation if self.parameters is not None else None
         with self.telling(self.ui.inputsMessage):
             if volume is not None:
                 SceneExport.checkVolume(volume)
+            if segmentation is not None:
+                SceneExport.checkPlace(segmentation)
 
     def updateModel(self) -> None:
         """Show what the base model is, and whether the memory suffices."""

@@ -29,9 +29,9 @@ def test_the_catalogue_entry_fits_the_extension():
     assert re.search(r"project\((\w+)", lists)[1] == "RegLoRASegment"
     assert entry["build_dependencies"] == ["PyTorch"]
     assert 'EXTENSION_DEPENDS "PyTorch"' in lists
-    repository = entry["scm_url"].rsplit("/", 1)[1]
-    assert repository == "SlicerRegLoRASegment.git"
-    assert entry["scm_url"].removesuffix(".git") in lists
+    homepage = re.search(r'EXTENSION_HOMEPAGE "(\S+)"', lists)[1]
+    assert homepage.endswith("/SlicerRegLoRASegment")
+    assert entry["scm_url"] == f"{homepage}.git"
     assert set(entry) == {
         "$schema",
         "build_dependencies",
@@ -54,10 +54,22 @@ def test_the_icon_is_128_by_128_and_there_is_its_source():
     assert (ROOT / "Resources" / "RegLoRASegment.svg").is_file()
 
 
-def test_the_pictures_that_the_extension_names_are_in_the_tree():
+def test_the_pictures_that_the_extension_names_are_in_its_repository():
     lists = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
-    for name in re.findall(r"/main/(\S+\.png)", lists):
-        assert (ROOT / name).is_file(), name
+    revision = json.loads((ROOT / "RegLoRASegment.json").read_text(encoding="utf-8"))["scm_revision"]
+    homepage = re.search(r'EXTENSION_HOMEPAGE "(\S+)"', lists)[1]
+    pictures = re.findall(r"https?://[^\s\"]+\.png", lists)
+    assert len(pictures) == 3
+    for address in pictures:
+        name = address.removeprefix(f"{homepage}/raw/{revision}/")
+        assert (ROOT / name).is_file(), address
+
+
+def test_an_address_that_is_still_to_be_set_is_told_in_contributing():
+    lists = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    homepage = re.search(r'EXTENSION_HOMEPAGE "(\S+)"', lists)[1]
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert (".invalid/" in homepage) == (homepage in contributing)
 
 
 def test_the_module_file_is_short():

@@ -150,7 +150,7 @@ class Journey:
                 self.host.paint("Red", ends, step=4.0)
 
     def suggest(self):
-        self.host.click(self.ui.suggestButton)
+        self.host.click(self.ui.suggestNextSliceButton)
         self.picture("03-suggested", self.ui.annotateSection)
 
     def adapt(self):
@@ -176,7 +176,7 @@ class Journey:
         layout = self.slicer.app.layoutManager().layout
         self.scrollTo(self.ui.adaptSection)
         self.host.process_events(0.2)
-        self.host.click(self.ui.lossPlotButton)
+        self.host.click(self.ui.plotLossButton)
         self.host.process_events(0.3)
         self.picture("06-loss", self.ui.adaptSection)
         self.slicer.app.layoutManager().setLayout(layout)

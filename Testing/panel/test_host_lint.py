@@ -81,3 +81,9 @@ def test_the_example_module_is_clean(host):
     from lint_pythonqt import lint
 
     assert lint(HOST / "example") == []
+
+
+def test_our_module_is_clean(host):
+    from lint_pythonqt import lint
+
+    assert lint(HOST.parents[1] / "RegLoRASegment") == []

@@ -169,7 +169,9 @@ def test_checked_nodes_are_kept_until_they_are_removed(host, a_volume):
     box.connect("checkedNodesChanged()", lambda: changes.append(len(box.checkedNodes())))
 
     box.setCheckState(a_volume, 2)
+    assert box._box.summary == a_volume.GetName()
     box.setCheckState(second, 2)
+    assert box._box.summary == "All"
     slicer.mrmlScene.RemoveNode(second)
 
     assert box.checkedNodes() == (a_volume,)

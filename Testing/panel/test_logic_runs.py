@@ -1,8 +1,10 @@
 """The logic with a scripted worker: every order of events, and every way to end."""
 
+import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,7 +90,7 @@ def test_apply_writes_the_organs_chosen_and_keeps_the_paint(logic, painted):
 def test_discard_removes_every_trace(logic, painted, tmp_path):
     before = nodeIds()
     run = logic.adapt(*painted, wait=True)
-    logic.showPlots(run)
+    logic.plotLoss(run)
     assert nodeIds() != before
     logic.discard(run)
     assert {n for n in nodeIds() - before if "Layout" not in n and "PlotView" not in n} == set()
@@ -263,6 +265,30 @@ def test_deleting_the_volume_stops_its_runs(logic, painted, host):
     host.wait_until(lambda: not isAlive(run.pid), 5)
 
 
+@pytest.mark.parametrize("what", ["scene", "volume", "segmentation"])
+def test_what_vanishes_while_a_result_is_written_ends_that(logic, painted, host, what, monkeypatch):
+    from RegLoRASegmentLib import Steps
+
+    volume, segmentation = painted
+    run = logic.adapt(volume, segmentation, wait=True)
+    ended, turns = [], []
+    ticks = (tick for turn in range(10**6) for tick in (turn, turn, turn + 1))
+    monkeypatch.setattr(Steps, "time", SimpleNamespace(monotonic=lambda: next(ticks)))  # one step a turn
+    logic.callLater = lambda seconds, function: turns.append(function)
+    logic.applyInSteps(ended.append, ended.append, run)
+    turns.pop()()
+    if what == "scene":
+        slicer.mrmlScene.Clear(0)
+    else:
+        slicer.mrmlScene.RemoveNode({"volume": volume, "segmentation": segmentation}[what])
+    while turns:
+        turns.pop()()
+    (error,) = ended
+    assert isinstance(error, InputError)
+    names = {"scene": "scene was closed", "volume": "CT was deleted", "segmentation": "Organs was deleted"}
+    assert names[what] in str(error)
+
+
 def test_a_deleted_segmentation_is_made_anew_at_apply(logic, painted, host):
     volume, segmentation = painted
     run = logic.adapt(volume, segmentation)
@@ -291,7 +317,14 @@ def test_closing_the_scene_stops_everything(logic, painted, host, tmp_path):
 def test_bad_input_is_refused_before_anything_starts(logic, painted, tmp_path):
     volume, segmentation = painted
     empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Empty")
-    for arguments in ((None, segmentation), (volume, None), (volume, empty)):
+    unpainted = makeSegmentation(volume, slices=(), name="Unpainted")
+    labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Labels")
+    slicer.util.updateVolumeFromArray(labels, np.zeros((4, 5, 6), np.int16))
+    colors = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "Colors")
+    slicer.util.updateVolumeFromArray(colors, np.zeros((4, 5, 6, 3), np.uint8))
+    blank = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Blank")
+    targets = [(volume, node) for node in (None, empty, unpainted)]
+    for arguments in targets + [(node, segmentation) for node in (None, labels, colors, blank)]:
         with pytest.raises(InputError):
             logic.adapt(*arguments)
     with pytest.raises(InputError, match="no adapter"):
@@ -322,6 +355,34 @@ def test_a_disk_that_fills_up_during_the_export_is_reported(logic, painted, monk
     assert "No space left" in run.message
 
 
+def test_a_disk_that_is_nearly_full_is_refused(logic, painted, tmp_path, monkeypatch):
+    import shutil
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**8))
+    with pytest.raises(OutputError, match=r"has 0\.1 GB free, 0\.2 GB are needed"):
+        logic.adapt(*painted)
+    assert logic.runs == []
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_one_core_is_left_to_the_application(logic, painted, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    run = logic.adapt(*painted, wait=True)
+    assert json.loads((run.plan.folder / "job.json").read_text())["threads"] == 5
+
+
+def test_a_worker_that_is_killed_leaves_its_best_result(logic, painted, host):
+    logic.workerCommand = standIn("started,result,preview,obey")
+    run = logic.adapt(*painted)
+    host.wait_until(lambda: run.preview.node is not None)
+    os.kill(run.pid, 9)
+    logic.waitFor(run)
+    assert run.state.value == "failed"
+    assert "ended unexpectedly" in run.message
+    assert run.hasResult
+    assert len(logic.apply(run)) == 2
+
+
 def test_too_little_memory_is_refused(logic, painted, monkeypatch):
     from reglora_core.errors import ResourceError
     from RegLoRASegmentLib import Resources
@@ -329,6 +390,17 @@ def test_too_little_memory_is_refused(logic, painted, monkeypatch):
     monkeypatch.setattr(Resources, "availableMemoryBytes", lambda: 10**8)
     with pytest.raises(ResourceError, match="of memory are free"):
         logic.adapt(*painted)
+
+
+@pytest.mark.parametrize(
+    ("shape", "command", "gigabytes"),
+    [((133, 512, 512), "adapt", 2.6), ((133, 512, 512), "predict", 2.1), ((300, 512, 512), "predict", 2.7)],
+)
+def test_the_memory_that_is_asked_for_is_what_was_measured(host, shape, command, gigabytes):
+    from RegLoRASegmentLib.Resources import neededMemoryBytes
+
+    needed = neededMemoryBytes(int(np.prod(shape)), command) / 2**30
+    assert gigabytes <= needed <= 1.1 * gigabytes  # measured: docs/benchmarks.md
 
 
 def test_a_closed_logic_leaves_no_worker(logic, painted, host):

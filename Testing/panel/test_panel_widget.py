@@ -78,6 +78,26 @@ def test_an_empty_scene_offers_nothing_to_adapt(panel):
     assert not panel.ui.applyAdapterButton.enabled
 
 
+def test_a_line_says_what_to_do_next(panel, host):
+    def tells(text):
+        host.wait_until(lambda: text in panel.ui.statusLabel.text)
+
+    tells("Choose the volume")
+    volume = makeVolume()
+    panel.ui.inputSelector.setCurrentNode(volume)
+    tells("Choose a segmentation")
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Organs")
+    panel.ui.segmentationSelector.setCurrentNode(segmentation)
+    tells("Press Add once for each organ")
+    segmentation.GetSegmentation().AddEmptySegment("liver", "liver")
+    tells("Paint every organ")
+    panel.ui.segmentationSelector.setCurrentNode(makeSegmentation(volume, slices=(6,)))
+    tells("One slice is painted. Paint at least two")
+    assert panel.ui.adaptButton.enabled
+    panel.ui.segmentationSelector.setCurrentNode(makeSegmentation(volume))
+    host.wait_until(lambda: panel.ui.statusLabel.text == "")
+
+
 def test_the_first_volume_is_chosen_on_entering(panel, host):
     volume = makeVolume()
     panel.enter()
@@ -110,16 +130,23 @@ def test_the_table_follows_the_mouse(panel, host):
     editor.setActiveEffect(None)
 
 
-def test_painting_in_a_sagittal_view_gives_a_sagittal_row(panel, host):
+@pytest.mark.parametrize(
+    ("view", "points", "label"),
+    [
+        ("Yellow", [[10, 0, 0], [10, -15, 15]], "sagittal 16"),
+        ("Green", [[0, 10, 0], [-15, 10, 15]], "coronal 16"),
+    ],
+)
+def test_painting_in_another_view_gives_a_row_of_its_orientation(panel, host, view, points, label):
     chooseUnpainted(panel)
     editor = panel.ui.segmentEditor
     editor.setCurrentSegmentID("liver")
     editor.setActiveEffectByName("Paint")
     editor.activeEffect().setCommonParameter("BrushDiameterIsRelative", 0)
     editor.activeEffect().setCommonParameter("BrushAbsoluteDiameter", 12.0)
-    host.paint("Yellow", [[10, 0, 0], [10, -15, 15]])
+    host.paint(view, points)
     host.wait_until(lambda: panel.ui.slicesTable.rowCount == 1)
-    assert cells(panel.ui.slicesTable)[0][0] == "sagittal 16"
+    assert cells(panel.ui.slicesTable)[0][0] == label
     editor.setActiveEffect(None)
 
 
@@ -171,8 +198,8 @@ def test_not_painted_yet_is_marked_by_a_button_and_saved_with_the_scene(panel, p
     host.wait_until(lambda: cells(panel.ui.slicesTable)[1][2] == "not there")
     panel.ui.slicesTable.setCurrentCell(1, 2)
     panel.annotate.onCellClicked(1, 2)
-    assert panel.ui.notPaintedBox.enabled
-    panel.ui.notPaintedBox.click()
+    assert panel.ui.setNotPaintedBox.enabled
+    panel.ui.setNotPaintedBox.click()
     assert cells(panel.ui.slicesTable)[1][2] == "not painted yet"
     panel.ui.budgetBox.value = 33
     assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
@@ -187,7 +214,7 @@ def test_not_painted_yet_is_marked_by_a_button_and_saved_with_the_scene(panel, p
 
 
 def test_suggest_next_slice_moves_the_views(panel, painted, host):
-    host.click(panel.ui.suggestButton)
+    host.click(panel.ui.suggestNextSliceButton)
     red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
     assert red.GetSliceOffset() == pytest.approx(-40 + 4 * 11)
     assert "axial 12" in panel.ui.annotateMessage.text
@@ -209,7 +236,7 @@ def test_adapt_preview_apply_undo(panel, painted, host):
     after = maskOf(segmentation, "liver", volume)
     assert after[6:17].any(axis=(1, 2)).all()
     spacing = np.prod(volume.GetSpacing()) / 1000
-    changed = f"changed, {np.count_nonzero(after != before) * spacing:.1f} ml"
+    changed = f"{np.count_nonzero(after != before) * spacing:.1f}"
     assert [row[3] for row in cells(panel.ui.resultTable)] == [changed, "kept"]
     assert maskOf(segmentation, "spleen", volume)[7:16].sum() == 0
     assert not panel.logic.currentRun.preview.node.GetDisplayNode().GetVisibility()
@@ -238,6 +265,24 @@ def test_discard_takes_the_preview_away(panel, painted, host):
     assert panel.ui.resultTable.rowCount == 0
     assert not panel.ui.applyButton.enabled
     assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == [painted[1]]
+
+
+def test_discard_takes_the_result_in_the_table_and_not_the_run_that_goes_on(panel, painted, host):
+    adaptAndWait(host, panel)
+    first = panel.logic.currentRun
+    panel.logic.workerCommand = standIn("started,preview,obey")
+    host.click(panel.ui.adaptButton)
+    second = panel.logic.currentRun
+    host.wait_until(lambda: second.preview.node is not None)
+    host.process_events()
+    assert not first.preview.node.GetDisplayNode().GetVisibility()
+    assert panel.ui.resultTable.rowCount == 2
+    host.click(panel.ui.discardButton)
+    assert panel.logic.runs == [second]
+    assert not second.isEnded
+    host.click(panel.ui.discardButton)
+    assert panel.logic.runs == []
+    assert painted
 
 
 def test_preview_visibility_and_opacity(panel, painted, host):
@@ -288,12 +333,12 @@ def test_time_left_and_progress_are_shown(panel, painted, host):
 
 def test_plots_are_plot_nodes(panel, painted, host):
     adaptAndWait(host, panel)
-    assert panel.ui.lossPlotButton.enabled
-    host.click(panel.ui.lossPlotButton)
+    assert panel.ui.plotLossButton.enabled
+    host.click(panel.ui.plotLossButton)
     nodes = panel.logic.plots.nodes()
     assert nodes["lossChart"].IsA("vtkMRMLPlotChartNode")
     assert nodes["lossTable"].GetTable().GetNumberOfRows() == 5
-    host.click(panel.ui.rankPlotButton)
+    host.click(panel.ui.plotRanksButton)
     assert nodes["rankTable"].GetTable().GetValue(0, 1).ToDouble() == 3
     picture = slicer.app.layoutManager().plotWidget(0).canvas().renderNow()
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 2
@@ -330,12 +375,15 @@ def test_a_file_that_is_no_adapter_is_told(panel, tmp_path):
 
 
 def test_the_scene_is_closed_during_a_run(panel, painted, host):
+    adaptAndWait(host, panel)
+    assert panel.ui.resultTable.rowCount == 2
     panel.logic.workerCommand = standIn("started,preview,obey")
     host.click(panel.ui.adaptButton)
     host.wait_until(lambda: panel.logic.currentRun.preview.node is not None)
     slicer.mrmlScene.Clear(0)
     host.process_events(0.3)
     assert panel.logic.currentRun is None
+    assert panel.ui.resultTable.rowCount == 0
     assert not panel.ui.adaptButton.enabled
     volume = makeVolume()
     panel.ui.inputSelector.setCurrentNode(volume)
@@ -391,9 +439,22 @@ def test_wrong_volumes_get_a_clear_line(panel, host):
     bent.SetAndObserveTransformNodeID(transform.GetID())
     panel.ui.inputSelector.setCurrentNode(bent)
     assert "bends space" in panel.ui.inputsMessage.text
-    host.click(panel.ui.hardenButton)
+    host.click(panel.ui.hardenTransformButton)
     assert panel.ui.inputSelector.currentNode().GetName() == "Bent hardened"
     assert panel.ui.inputsMessage.text == ""
+    segmentation = makeSegmentation(makeVolume())
+    segmentation.SetAndObserveTransformNodeID(transform.GetID())
+    panel.ui.segmentationSelector.setCurrentNode(segmentation)
+    assert "Organs stands under a transform that bends space" in panel.ui.inputsMessage.text
+
+
+def test_the_table_follows_a_volume_that_is_moved(panel, painted, host):
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    painted[0].SetAndObserveTransformNodeID(transform.GetID())
+    shift = np.eye(4)
+    shift[2, 3] = 8.0  # two slices up
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(shift))
+    host.wait_until(lambda: [row[0] for row in cells(panel.ui.slicesTable)] == ["axial 5", "axial 15"])
 
 
 def test_leaving_and_coming_back_keeps_everything(panel, painted, host):
@@ -417,17 +478,28 @@ def test_other_organs_are_left_alone(panel, painted, host):
     np.testing.assert_array_equal(maskOf(segmentation, "body", volume), mask > 0)
 
 
-def test_suggest_next_slice_turns_the_views_to_an_oblique_volume(panel, host):
+@pytest.mark.parametrize("by", ["its own directions", "a linear transform"])
+def test_suggest_next_slice_turns_the_views_to_an_oblique_volume(panel, host, by):
     toRas = TO_RAS.copy()
     angle = np.radians(25)
     turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
     toRas[:3, :3] = turn @ toRas[:3, :3]
-    volume = slicer.util.addVolumeFromArray(np.zeros((24, 40, 44), np.int16), toRas, "Oblique")
+    isTransformed = by == "a linear transform"
+    own = TO_RAS if isTransformed else toRas
+    volume = slicer.util.addVolumeFromArray(np.zeros((24, 40, 44), np.int16), own, "Oblique")
+    segmentation = makeSegmentation(volume)
+    if isTransformed:
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+        matrix = np.eye(4)
+        matrix[:3, :3] = turn
+        transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+        for node in (volume, segmentation):
+            node.SetAndObserveTransformNodeID(transform.GetID())
     panel.ui.inputSelector.setCurrentNode(volume)
-    panel.ui.segmentationSelector.setCurrentNode(makeSegmentation(volume))
+    panel.ui.segmentationSelector.setCurrentNode(segmentation)
     host.wait_until(lambda: panel.ui.slicesTable.rowCount == 2)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
-    host.click(panel.ui.suggestButton)
+    host.click(panel.ui.suggestNextSliceButton)
     node = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
     normal = np.array([node.GetSliceToRAS().GetElement(row, 2) for row in range(3)])
     assert abs(normal @ turn[:, 2]) == pytest.approx(1)
@@ -440,6 +512,7 @@ def test_suggest_next_slice_turns_the_views_to_an_oblique_volume(panel, host):
     host.paint("Red", [start[:3], end[:3]])
     host.wait_until(lambda: panel.ui.slicesTable.rowCount == 3)
     assert cells(panel.ui.slicesTable)[1][:2] == ["axial 12", "painted"]
+    assert not panel.ui.hardenTransformButton.visible
     editor.setActiveEffect(None)
     for name in ("Red", "Yellow", "Green"):
         view = slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode()
@@ -449,7 +522,7 @@ def test_suggest_next_slice_turns_the_views_to_an_oblique_volume(panel, host):
 def test_the_model_is_described_with_its_licence_and_memory(panel, painted):
     text = panel.ui.modelMessage.text
     assert "Licence: Apache-2.0" in text
-    assert "GB needed" in text
+    assert "GB needed to adapt" in text
     assert painted
 
 
@@ -486,3 +559,126 @@ def test_a_warm_start_without_an_adapter_is_a_line(panel, painted, host):
     assert "no adapter to start from" in panel.ui.statusLabel.text
     panel.ui.warmStartBox.checked = False
     assert painted
+
+
+def test_a_sagittal_correction_by_mouse_counts_its_slice_alone(panel, painted, host):
+    segmentation = painted[1]
+    adaptAndWait(host, panel)
+    host.click(panel.ui.applyButton)
+    host.wait_until(lambda: "Applied" in panel.ui.statusLabel.text)
+    editor = panel.ui.segmentEditor
+    editor.setCurrentSegmentID("liver")
+    editor.setActiveEffectByName("Erase")
+    editor.activeEffect().setCommonParameter("BrushDiameterIsRelative", 0)
+    editor.activeEffect().setCommonParameter("BrushAbsoluteDiameter", 12.0)
+    host.paint("Yellow", [[16, 0, 0], [16, 10, 8]])
+    host.wait_until(lambda: panel.ui.slicesTable.rowCount == 3)
+    editor.setActiveEffect(None)
+    assert cells(panel.ui.slicesTable) == [
+        ["axial 7", "painted", "painted"],
+        ["axial 17", "painted", "painted"],
+        ["sagittal 13", "painted", "not painted yet"],
+    ]
+    assert segmentation.GetSegmentation().GetNumberOfSegments() == 2
+
+
+def ticked(panel, *nodes):
+    import qt
+
+    for node in nodes:
+        panel.ui.targetBox.setCheckState(node, qt.Qt.Checked)
+    panel.ui.adapterSection.collapsed = False
+
+
+@pytest.fixture
+def adapter(panel, painted, host, tmp_path):
+    """An adapter that is chosen in the panel; its run is discarded."""
+    adaptAndWait(host, panel)
+    panel.ui.adapterPathEdit.currentPath = str(panel.logic.saveAdapter(tmp_path / "organs").path)
+    panel.logic.discard()
+    panel.logic.workerCommand = standIn("started,result,finished")
+    return panel.ui.adapterPathEdit.currentPath
+
+
+@pytest.mark.usefixtures("adapter")
+def test_the_results_of_several_volumes_are_chosen_looked_at_and_applied_in_turn(panel, host):
+    first, second = makeVolume(name="first"), makeVolume(name="second")
+    ticked(panel, first, second)
+    host.process_events()
+    host.click(panel.ui.applyAdapterButton)
+    assert "Waiting: 1 more" in panel.ui.statusLabel.text
+    host.wait_until(lambda: len(panel.result.results) == 2, 20)
+    host.process_events()
+    box = panel.ui.resultBox
+    assert [box.itemText(row) for row in range(box.count)] == ["Result 1: first", "Result 2: second"]
+    assert box.visible
+
+    def isSeen():
+        return [bool(run.preview.node.GetDisplayNode().GetVisibility()) for run in panel.logic.runs]
+
+    assert isSeen() == [False, True]
+    box.currentIndex = 0
+    box.activated.emit(0)
+    assert isSeen() == [True, False]
+    red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
+    composite = slicer.app.applicationLogic().GetSliceLogic(red).GetSliceCompositeNode()
+    assert composite.GetBackgroundVolumeID() == first.GetID()
+    host.click(panel.ui.applyButton)
+    host.wait_until(lambda: "Applied to first segmentation" in panel.ui.statusLabel.text)
+    assert slicer.util.getNode("first segmentation").GetSegmentation().GetNumberOfSegments() == 2
+    assert not slicer.util.getNodes("second segmentation*")
+    host.click(panel.ui.discardButton)
+    assert [run.volumeNode for run in panel.logic.runs] == [second]
+    assert not box.visible
+
+
+@pytest.mark.usefixtures("adapter")
+def test_a_sequence_is_segmented_by_the_button(panel, painted, host):
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "4D CT")
+    for time_point in range(2):
+        sequence.SetDataNodeAtValue(painted[0], str(time_point))
+    ticked(panel, sequence)
+    host.process_events()
+    host.click(panel.ui.applyAdapterButton)
+    host.wait_until(lambda: not panel.logic.isRunning, 20)
+    node = slicer.util.getNode("4D CT segmentation")
+    assert node.GetNumberOfDataNodes() == 2
+    assert node.GetNthDataNode(1).GetSegmentation().GetNumberOfSegments() == 2
+
+
+def test_an_adapter_that_does_not_fit_is_a_line(panel, adapter, host):
+    panel.logic.workerCommand = standIn("started,failed")
+    ticked(panel, makeVolume(name="next"))
+    host.process_events()
+    host.click(panel.ui.applyAdapterButton)
+    host.wait_until(lambda: not panel.logic.isRunning, 20)
+    assert panel.ui.statusLabel.text == "the paint is too thin; paint more slices"
+    assert adapter
+    assert panel.ui.applyAdapterButton.enabled
+
+
+def test_the_undo_of_creating_nodes_is_followed(panel, host):
+    scene = slicer.mrmlScene
+    scene.SetUndoOn()
+    try:
+        volume = makeVolume()
+        volume.SetUndoEnabled(True)
+        panel.ui.inputSelector.setCurrentNode(volume)
+        scene.SaveStateForUndo()
+        segmentation = makeSegmentation(volume)
+        segmentation.SetUndoEnabled(True)
+        panel.ui.segmentationSelector.setCurrentNode(segmentation)
+        host.wait_until(lambda: panel.ui.adaptButton.enabled)
+        scene.Undo()
+        host.wait_until(lambda: not panel.ui.adaptButton.enabled)
+        assert panel.ui.segmentationSelector.currentNode() is None
+        assert panel.ui.slicesTable.rowCount == 0
+        scene.Redo()
+        nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+        assert len(nodes) == 1
+        panel.ui.segmentationSelector.setCurrentNode(nodes[0])
+        host.wait_until(lambda: panel.ui.slicesTable.rowCount == 2)
+    finally:
+        scene.ClearUndoStack()
+        scene.ClearRedoStack()
+        scene.SetUndoOff()

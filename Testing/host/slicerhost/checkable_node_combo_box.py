@@ -1,15 +1,29 @@
 """Stand-in of qMRMLCheckableNodeComboBox: choose any number of MRML nodes."""
 
-from PySide6 import QtCore
+from PySide6 import QtCore, QtWidgets
 
 from .dialect.ui_loader import stand_in
 from .node_combo_box import qMRMLNodeComboBox
 
 
+class _SummaryBox(QtWidgets.QComboBox):
+    """Shows what is checked while it is closed."""
+
+    summary = "None"
+
+    def paintEvent(self, event):
+        painter, option = QtWidgets.QStylePainter(self), QtWidgets.QStyleOptionComboBox()
+        self.initStyleOption(option)
+        option.currentText = self.summary
+        painter.drawComplexControl(QtWidgets.QStyle.CC_ComboBox, option)
+        painter.drawControl(QtWidgets.QStyle.CE_ComboBoxLabel, option)
+
+
 @stand_in
 class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
-    """Not modelled: the summary of what is checked in the closed box."""
+    """Not modelled: checking all at once, and shortening a long summary."""
 
+    _box_class = _SummaryBox
     checkedNodesChanged = QtCore.Signal()
     SIGNALS = {**qMRMLNodeComboBox.SIGNALS, "checkedNodesChanged()": "checkedNodesChanged"}
 
@@ -50,6 +64,7 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
             item.setCheckable(True)
             item.setCheckState(self.checkState(node))
         self._is_filling = False
+        self._summarize()
         present = self._checked & {node.GetID() for node in nodes}
         if present != self._checked:
             self._checked = present
@@ -62,4 +77,11 @@ class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
         is_checked = item.checkState() == QtCore.Qt.Checked
         if is_checked != (node_id in self._checked):
             self._checked = self._checked ^ {node_id}
+            self._summarize()
             self.checkedNodesChanged.emit()
+
+    def _summarize(self):
+        names = [node.GetName() for node in self.checkedNodes()]
+        some = ", ".join(names) or "None"
+        self._box.summary = "All" if names and self.allChecked() else some
+        self._box.update()

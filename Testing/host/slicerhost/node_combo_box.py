@@ -47,9 +47,11 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     selectNodeUponCreation, setSelectNodeUponCreation = stored(bool, "selectNodeUponCreation", True)
     baseName, setBaseName = stored(str, "baseName", "")
 
+    _box_class = QtWidgets.QComboBox
+
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._box = QtWidgets.QComboBox()
+        self._box = self._box_class()
         self._box.setSizeAdjustPolicy(QtWidgets.QComboBox.AdjustToMinimumContentsLengthWithIcon)
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -131,14 +131,15 @@ def checksums(block: Block | None, axis: int, shape) -> dict[int, int]:
     if block is None:
         return {}
     planes = np.moveaxis(block.mask, axis, 0)
-    others = [other for other in range(3) if other != axis]
-    width = shape[others[1]]
+    row, column = (other for other in range(3) if other != axis)
+    rows = np.arange(planes.shape[1]) + block.first[row]
+    columns = np.arange(planes.shape[2]) + block.first[column]
+    places = (rows[:, None] * shape[column] + columns).astype(np.int32)
     sums = {}
     for number, plane in enumerate(planes):
-        rows, columns = np.nonzero(plane)
-        if rows.size:
-            places = (rows + block.first[others[0]]) * width + columns + block.first[others[1]]
-            sums[number + block.first[axis]] = zlib.crc32(places.astype(np.int32).tobytes())
+        painted = places[plane]
+        if painted.size:
+            sums[number + block.first[axis]] = zlib.crc32(painted)
     return sums
 
 

@@ -67,7 +67,7 @@ class RunPanel:
     def onApply(self) -> None:
         organs = self._ticked()
         mode = Mode.REPLACE if self._widget.parameters.replaceSameNamed else Mode.NEW
-        self._isApplying = True
+        self._setApplying(True)
         self.update()
         self._attempt(
             lambda: self._logic.applyInSteps(
@@ -121,11 +121,18 @@ class RunPanel:
             action()
         except RegLoRAError as error:
             self._error = str(error)
-            self._isApplying = False
+            self._setApplying(False)
         self.update()
 
+    def _setApplying(self, isApplying: bool) -> None:
+        self._isApplying = isApplying
+        if isApplying:
+            self._widget.annotate.hold()
+        else:
+            self._widget.annotate.release()
+
     def _onApplied(self, _segmentIds) -> None:
-        self._isApplying = False
+        self._setApplying(False)
         node = self._run.segmentationNode if self._run is not None else None
         if node is not None and self._widget.parameters.segmentation is None:
             self._widget.parameters.segmentation = node
@@ -134,7 +141,7 @@ class RunPanel:
         self.update()
 
     def _onApplyError(self, error: Exception) -> None:
-        self._isApplying = False
+        self._setApplying(False)
         self._error = str(error)
         self.update()
 

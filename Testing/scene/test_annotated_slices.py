@@ -1,9 +1,13 @@
 """Which slices count as annotated, in whatever orientation they were painted."""
 
+import zlib
+
 import numpy as np
 import pytest
 
 from RegLoRASegmentLib.AnnotatedSlices import AnnotatedSlices, Mark
+from RegLoRASegmentLib.Grid import Block
+from RegLoRASegmentLib.Paint import checksums
 
 SHAPE = (40, 48, 56)
 ORGAN = (slice(6, 34), slice(10, 40), slice(12, 50))
@@ -143,3 +147,14 @@ def test_organs_on_several_slices_are_not_taken_for_oblique(make, draw, box):
     masks["body"] = box(SHAPE, slice(1, 39), slice(2, 46), slice(2, 54))
     segmentation = make.segmentation(volume, masks)
     assert AnnotatedSlices(volume, segmentation).planes() == []
+
+
+@pytest.mark.parametrize(
+    ("axis", "expected"), [(0, {7: [2 * 10 + 3, 2 * 10 + 5]}), (2, {3: [7 * 8 + 2], 5: [7 * 8 + 2]})]
+)
+def test_a_slices_checksum_is_of_its_voxels_numbers(axis, expected):
+    """Scenes that were saved carry them: what they are of must not change."""
+    mask = np.zeros((1, 1, 3), bool)
+    mask[0, 0, [0, 2]] = True
+    sums = checksums(Block(mask, (7, 2, 3)), axis, (12, 8, 10))
+    assert sums == {index: zlib.crc32(np.array(places, "<i4")) for index, places in expected.items()}

@@ -203,6 +203,7 @@ class AnnotatePanel:
                     self._times[segmentId] = times
                     yield
             self.slices.forgetRemoved()
+            yield from self.slices.placeSteps()
 
     def _onLooked(self, _result) -> None:
         self._steps = None

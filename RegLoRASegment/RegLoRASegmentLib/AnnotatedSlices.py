@@ -85,6 +85,10 @@ class AnnotatedSlices:
         for segmentId in self._segmentationNode.GetSegmentation().GetSegmentIDs():
             self.update(segmentId)
             yield
+        yield from self.placeSteps()
+
+    def placeSteps(self) -> Generator[None, None, None]:
+        """Find the slices of the segments that are used, one at a time, before places() and rows()."""
         axis = self.axis
         for paint in self.painted():
             paint.slices(axis)

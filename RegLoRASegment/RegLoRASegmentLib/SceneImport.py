@@ -1,9 +1,9 @@
 """Results -> scene: the preview, and the organs that the user takes over into a segmentation.
 
 The user's drawing is never changed: on the slices that count as painted an organ keeps its voxels,
-everywhere else it becomes what was predicted. Each organ that is written lies on a layer of its own,
-so that no voxel of another segment is touched. Nothing is ever read from a file into the user's
-segmentation node: that would remove its segments.
+everywhere else it becomes what was predicted. The organs that are written lie on new layers, on one as
+far as they do not overlap, so that no voxel of another segment is touched. Nothing is ever read from a
+file into the user's segmentation node: that would remove its segments.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reglora_core.errors import InputError
 
 from .AnnotatedSlices import AnnotatedSlices
 from .Grid import BINARY_LABELMAP, Block, Grid, moveBlock, nodeToWorld, orientedImage, segmentBlock
-from .Layers import TightLayers, leaveLayer
+from .Layers import TightLayers, leaveLayer, shareLayerSteps
 from .Paint import getTag, markApplied
 from .Planes import Plane, onPlanes
 from .SegmentationFile import SegmentationFile, exchangeSegmentation, readSteps
@@ -174,6 +174,7 @@ class SceneImport:
             finally:
                 self._segmentationNode.EndModify(wasModifying)
             yield
+        yield from shareLayerSteps(self._segmentationNode, written)
         return written
 
     def _undoSteps(self) -> Generator[None, None, None]:

@@ -6,7 +6,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from RegLoRASegmentLib.Layers import TightLayers, leaveLayer
+from RegLoRASegmentLib.Layers import TightLayers, leaveLayer, shareLayerSteps
 
 SHAPE = (16, 24, 30)
 ORGANS = ("liver", "spleen", "mine")
@@ -156,3 +156,51 @@ def test_an_undo_state_saved_after_leaving_a_layer_knows_of_it(make, volume, mas
     logic.Undo()
     assert voxelsOf(node, "spleen").any()
     assert segmentValue not in voxelsOf(node, "spleen")
+
+
+def test_segments_that_do_not_overlap_come_together_on_a_new_layer(make, volume, masks, wide):
+    make.add(wide, volume, "other", masks["mine"])
+    other = layerOf(wide, "other")
+    for _ in shareLayerSteps(wide, list(ORGANS)):
+        pass
+    assert layerOf(wide, "liver") is layerOf(wide, "spleen") is layerOf(wide, "mine")
+    assert layerOf(wide, "other") is other
+    for name, mask in {**masks, "other": masks["mine"]}.items():
+        np.testing.assert_array_equal(make.mask(wide, name, volume), mask)
+
+
+def test_the_common_layer_reaches_from_the_first_to_the_last_voxel_of_cut_layers(make, volume, masks, wide):
+    logic, _ = make.editor(wide, volume)
+    saveCut(wide, logic)
+    logic.Undo()
+    for _ in shareLayerSteps(wide, ["mine", "liver"]):
+        pass
+    assert layerOf(wide, "liver") is layerOf(wide, "mine")
+    assert layerOf(wide, "liver").GetExtent() == (2, 27, 2, 21, 4, 12)
+    for name, mask in masks.items():
+        np.testing.assert_array_equal(make.mask(wide, name, volume), mask)
+
+
+def test_segments_that_overlap_keep_layers_of_their_own(make, volume, masks):
+    node = make.segmentation(volume, {})
+    wanted = {**masks, "over": masks["liver"] | masks["spleen"]}
+    for name, mask in wanted.items():
+        segmentId = node.GetSegmentation().AddEmptySegment(name, name)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype(np.uint8), node, segmentId, volume)
+    for _ in shareLayerSteps(node, list(wanted)):
+        pass
+    assert node.GetSegmentation().GetNumberOfLayers() == 2
+    for name, mask in wanted.items():
+        np.testing.assert_array_equal(make.mask(node, name, volume), mask)
+
+
+def test_layers_that_are_painted_on_meanwhile_are_left_as_they_are(make, volume, masks, wide):
+    painted = masks["liver"].copy()
+    painted[7, 3:6, 3:9] = True
+    steps = shareLayerSteps(wide, list(ORGANS))
+    next(steps)
+    make.paint(wide, volume, "liver", painted)
+    for _ in steps:
+        pass
+    assert wide.GetSegmentation().GetNumberOfLayers() == 3
+    np.testing.assert_array_equal(make.mask(wide, "liver", volume), painted)

@@ -46,6 +46,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/pretraining/crops.py
   reglora_core/pretraining/loop.py
   reglora_core/pretraining/losses.py
+  reglora_core/pretraining/warm_start.py
   reglora_core/process.py
   reglora_core/progress.py
   reglora_core/proximal.py

@@ -11,6 +11,7 @@ set(MODULE_PYTHON_SCRIPTS
   RegLoRASegmentLib/CoreProcess.py
   RegLoRASegmentLib/Grid.py
   RegLoRASegmentLib/Install.py
+  RegLoRASegmentLib/Layers.py
   RegLoRASegmentLib/Logic.py
   RegLoRASegmentLib/Paint.py
   RegLoRASegmentLib/Parameters.py

@@ -31,7 +31,7 @@ class AnnotatePanel:
         self._observed: list[tuple[object, int]] = []
         self._times: dict[str, tuple] = {}
         self._steps: Steps | None = None
-        self._isScheduled = False
+        self._isScheduled = self._isHeld = False
         self._suggestion = ""
         editor = self._ui.segmentEditor
         editor.setMaximumNumberOfUndoStates(10)
@@ -71,6 +71,15 @@ class AnnotatePanel:
                 pass
             self._fill()
         return self.slices
+
+    def hold(self) -> None:
+        """Look at nothing while organs are written one after the other, until release()."""
+        self._isHeld = True
+        self._stop()
+
+    def release(self) -> None:
+        self._isHeld = False
+        self._schedule()
 
     def saveStateForUndo(self) -> None:
         """Make an undo step in the embedded editor."""
@@ -185,7 +194,7 @@ class AnnotatePanel:
 
     def _refresh(self) -> None:
         self._isScheduled = False
-        if self._widget.logic is None:
+        if self._widget.logic is None or self._isHeld:
             return
         self._stop()
         self._steps = Steps(self._lookSteps(), self._onLooked, self._onLookError, self._logic.callLater)
@@ -212,6 +221,7 @@ class AnnotatePanel:
                     self._times[segmentId] = times
                     yield
             self.slices.forgetRemoved()
+            yield from self.slices.placeSteps()
 
     def _onLooked(self, _result) -> None:
         self._steps = None

@@ -224,12 +224,15 @@ def segmentBlock(segmentationNode, segmentId: str, grid: Grid) -> Block | None:
     return moved.cropped() if moved is not None else None
 
 
-def _blockOf(labels: np.ndarray, value: int) -> Block | None:
-    """Return the voxels with a value, cropped; empty slices, which most are, cost hardly anything."""
+def usedPlace(labels: np.ndarray, value: int | None = None) -> tuple[slice, ...] | None:
+    """Return the box of the voxels with a value (of all that are not 0); None if there are none.
+
+    Empty slices, which most are, cost hardly anything.
+    """
     rows, columns = np.zeros(labels.shape[1], bool), np.zeros(labels.shape[2], bool)
     planes = []
     for index in np.flatnonzero(labels.reshape(len(labels), -1).max(axis=1)):
-        hit = labels[index] == value
+        hit = labels[index] != 0 if value is None else labels[index] == value
         inRow = hit.any(axis=1)
         if inRow.any():
             planes.append(int(index))
@@ -237,11 +240,16 @@ def _blockOf(labels: np.ndarray, value: int) -> Block | None:
             columns |= hit.any(axis=0)
     if not planes:
         return None
-    usedRows, usedColumns = np.flatnonzero(rows), np.flatnonzero(columns)
-    first = (planes[0], int(usedRows[0]), int(usedColumns[0]))
-    last = (planes[-1], int(usedRows[-1]), int(usedColumns[-1]))
-    place = tuple(slice(low, high + 1) for low, high in zip(first, last, strict=True))
-    return Block(labels[place] == value, first)
+    used = (np.array(planes), np.flatnonzero(rows), np.flatnonzero(columns))
+    return tuple(slice(int(indices[0]), int(indices[-1]) + 1) for indices in used)
+
+
+def _blockOf(labels: np.ndarray, value: int) -> Block | None:
+    """Return the voxels with a value, cropped."""
+    place = usedPlace(labels, value)
+    if place is None:
+        return None
+    return Block(labels[place] == value, tuple(part.start for part in place))
 
 
 def moveBlock(block: Block, source: Grid, target: Grid) -> Block | None:

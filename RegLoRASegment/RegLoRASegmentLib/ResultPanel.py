@@ -120,6 +120,10 @@ class ResultPanel:
 
     def _setApplying(self, isApplying: bool) -> None:
         self._isApplying = isApplying
+        if isApplying:
+            self._widget.annotate.hold()
+        else:
+            self._widget.annotate.release()
         self.update()
 
     def _onApplied(self, run: Run) -> None:

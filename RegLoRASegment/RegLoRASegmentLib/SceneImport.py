@@ -1,9 +1,9 @@
 """Results -> scene: the preview, and the organs that the user takes over into a segmentation.
 
 The user's drawing is never changed: on the slices that count as painted an organ keeps its voxels,
-everywhere else it becomes what was predicted. Each organ that is written lies on a layer of its own,
-so that no voxel of another segment is touched. Nothing is ever read from a file into the user's
-segmentation node: that would remove its segments.
+everywhere else it becomes what was predicted. The organs that are written lie on new layers, on one as
+far as they do not overlap, so that no voxel of another segment is touched. Nothing is ever read from a
+file into the user's segmentation node: that would remove its segments.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from reglora_core.errors import InputError
 
 from .AnnotatedSlices import AnnotatedSlices
 from .Grid import BINARY_LABELMAP, Block, Grid, moveBlock, nodeToWorld, orientedImage, segmentBlock
+from .Layers import TightLayers, leaveLayer, shareLayerSteps
 from .Paint import getTag, markApplied
 from .Planes import Plane, onPlanes
 from .SegmentationFile import SegmentationFile, exchangeSegmentation, readSteps
@@ -135,7 +136,7 @@ class SceneImport:
         self._segmentationNode = segmentationNode
         self._segmentation = segmentationNode.GetSegmentation()
         self._editorNode = editorNode
-        self._saveStateForUndo = saveStateForUndo or (lambda: None)
+        self._saveStateForUndo = saveStateForUndo
         self._grid = Grid.ofVolume(volumeNode)
         self._ownToWorld = nodeToWorld(segmentationNode)
         self._places: frozenset = frozenset()
@@ -163,8 +164,8 @@ class SceneImport:
         yield from slices.updateSteps()
         self._places = frozenset(slices.places())
         self._planes = tuple(slices.planes())
-        self._saveStateForUndo()
         yield
+        yield from self._undoSteps()
         written = []
         for name, mode in choices.items():
             wasModifying = self._segmentationNode.StartModify()
@@ -173,7 +174,18 @@ class SceneImport:
             finally:
                 self._segmentationNode.EndModify(wasModifying)
             yield
+        yield from shareLayerSteps(self._segmentationNode, written)
         return written
+
+    def _undoSteps(self) -> Generator[None, None, None]:
+        """Make the one undo step."""
+        if self._saveStateForUndo is None:
+            return
+        layers = TightLayers(self._segmentationNode)
+        yield from layers.cutSteps()
+        with layers.inPlace():
+            self._saveStateForUndo()
+        yield
 
     def _write(self, resultNode, resultId: str, mode: Mode, slices, target: Grid) -> str:
         result = resultNode.GetSegmentation().GetSegment(resultId)
@@ -254,7 +266,7 @@ class SceneImport:
             return self._addSegment(result, image)
         segment = self._segmentation.GetSegment(segmentId)
         if sharing(self._segmentation, segmentId):
-            self._segmentation.SeparateSegmentLabelmap(segmentId)
+            leaveLayer(self._segmentation, segmentId)
         segment.SetLabelValue(1)
         segment.AddRepresentation(BINARY_LABELMAP, image)
         if segment.GetRepresentation(CLOSED_SURFACE) is not None:

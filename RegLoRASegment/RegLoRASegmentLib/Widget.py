@@ -34,6 +34,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.parameters = None
         self._guiTag = None
         self._workerPython = ""
+        self._isInstallShown = False
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
@@ -57,7 +58,8 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         slicer.app.connect("aboutToQuit()", self.cleanup)
         self.setParameterNode(self.logic.getParameterNode())
         self._chooseDefaults()
-        self.updateInstall()
+        self.ui.installFrame.visible = False
+        self.logic.callLater(0.0, self.updateInstall)
 
     def cleanup(self) -> None:
         """Slicer closes, or the module is reloaded: end the workers, leave nothing behind."""
@@ -77,7 +79,8 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.setParameterNode(self.logic.getParameterNode())
         self._chooseDefaults()
         self.annotate.enter()
-        self.updateInstall()
+        if self._isInstallShown:
+            self.updateInstall()
 
     def exit(self) -> None:
         if self.logic is not None:
@@ -112,7 +115,13 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.updateInstall()
 
     def updateInstall(self) -> None:
-        """Show what is missing for the computation; another interpreter has its own packages."""
+        """Show what is missing for the computation; another interpreter has its own packages.
+
+        After setup it is looked for when the panel is there already: that takes as long again.
+        """
+        if self.logic is None:
+            return
+        self._isInstallShown = True
         ownPython = self.parameters is None or not self.parameters.workerPython
         names = Install.missing() if ownPython and self.logic.workerCommand is None else []
         self.ui.installFrame.visible = bool(names)

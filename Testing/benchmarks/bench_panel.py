@@ -3,11 +3,13 @@
 
 .venv-host/bin/python Testing/benchmarks/bench_panel.py [--size I J K] [--worker-python PYTHON]
 
-Prints one JSON object: seconds, and the longest stalls of the event loop. Without --worker-python
-the worker is a stand-in, which computes nothing; with it, the real one runs beside.
+Prints one JSON object: seconds, and the longest stalls of the event loop, each with the step
+that caused it. Without --worker-python the worker is a stand-in, which computes nothing; with it,
+the real one runs beside. `redraw`: what the views take without us, here by software.
 """
 
 import argparse
+import compileall
 import json
 import os
 import subprocess
@@ -20,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "Testing" / "panel"), str(ROOT / "Testing" / "host"), str(ROOT)]
 
 import numpy as np  # noqa: E402, TID253
+
+from stall_causes import StallCauses  # noqa: E402
 
 MODULE = ROOT / "RegLoRASegment" / "RegLoRASegment.py"
 SCENARIO = "started,progress,preview,nap,preview,nap,progress,adapter,result,finished"
@@ -35,19 +39,20 @@ def main():
     figures["panel_setup_s"] = measure_setup(host)
     import slicer
 
+    causes = StallCauses()
+    causes.watch()
     panel = slicer.modules.RegLoRASegmentWidget
     panel.logic.temporaryFolder = tempfile.mkdtemp(prefix="bench-")
     segmentation = make_scene(panel, arguments.size)
     host.wait_until(lambda: panel.ui.adaptButton.enabled, 60)
-    figures["redraw_s"] = measure_redraw(host)
     slicer.app.pauseRender()  # what software rendering takes is not the panel's doing
-    figures["run_without_drawing"] = measure_run(host, panel, arguments.worker_python)
+    figures["run_without_drawing"] = measure_run(host, panel, arguments.worker_python, causes)
     slicer.app.resumeRender()
-    figures["apply"] = measure_apply(host, panel, segmentation)
+    figures["each_organ_on_a_layer"] = measure_layers(host, panel, segmentation, causes)
+    segmentation.GetSegmentation().CollapseBinaryLabelmaps(False)  # as painted in the editor
+    figures["organs_on_one_layer"] = measure_layers(host, panel, segmentation, causes)
     panel.logic.discard()
-    if arguments.worker_python is None:
-        figures["run_with_drawing"] = measure_run(host, panel, None)
-    figures |= measure_cancel(host, panel, arguments.worker_python)
+    figures |= measure_cancel(host, panel, arguments.worker_python, causes)
     if arguments.worker_python:
         figures["against_command_line"] = measure_overhead(panel, arguments.worker_python)
     panel.logic.close()
@@ -66,16 +71,31 @@ def parse():
 
 
 def measure_setup(host):
-    """Return the seconds of module load and panel setup, without the imports of Slicer's own."""
+    """Return the seconds of module load and panel setup, without the imports of Slicer's own.
+
+    The code is compiled before, as at every start but the first, and the views are not drawn
+    meanwhile. `shown`: the panel comes into the window, and looks for what is to be installed.
+    """
     import ctk  # noqa: F401
     import qt  # noqa: F401
+    import slicer
     from slicer import ScriptedLoadableModule, parameterNodeWrapper  # noqa: F401
 
-    start = time.perf_counter()
+    for folder in ("RegLoRASegment", "reglora_core"):
+        compileall.compile_dir(ROOT / folder, quiet=1)
+    host.process_events(0.5)
+    slicer.app.pauseRender()
+    clock = [time.perf_counter()]
     host.load_module(MODULE)
-    loaded = time.perf_counter()
+    clock.append(time.perf_counter())
+    slicer.app.moduleManager().module("RegLoRASegment").widgetRepresentation()
+    clock.append(time.perf_counter())
     host.select_module("RegLoRASegment")
-    return {"load": round(loaded - start, 3), "setup": round(time.perf_counter() - loaded, 3)}
+    clock.append(time.perf_counter())
+    slicer.app.resumeRender()
+    load, setup, shown = np.diff(clock).tolist()
+    parts = {"load_and_setup": load + setup, "load": load, "setup": setup, "shown": shown}
+    return {name: round(seconds, 3) for name, seconds in parts.items()}
 
 
 def make_scene(panel, size):
@@ -116,21 +136,40 @@ def command(python, scenario=SCENARIO):
     return [sys.executable, str(ROOT / "Testing" / "panel" / "stand_in_worker.py"), scenario]
 
 
-def measure_redraw(host):
-    """Return the seconds that drawing every view once takes here, by software."""
+def measure_layers(host, panel, segmentation, causes):
+    """Redraw, Apply, Undo, and run once more with the preview drawn, by a stand-in."""
+    figures = {"redraw": measure_redraw(host, causes)}
+    figures["apply"] = measure_apply(host, panel, segmentation, causes)
+    figures["redraw_applied"] = measure_redraw(host, causes)
+    figures["undo"] = measure_undo(host, panel, causes)
+    panel.logic.discard()
+    figures["run_with_drawing"] = measure_run(host, panel, None, causes)
+    return figures
+
+
+def measure_redraw(host, causes):
+    """Draw every view again, as when the user moves through the slices; the panel does nothing."""
     import slicer
+    from slicerhost.stalls import StallMeter
 
     layout = slicer.app.layoutManager()
+    host.process_events(0.5)
+    stalls = []
+    for step in (5, -5, 5, -5):
+        for name in layout.sliceViewNames():
+            node = layout.sliceWidget(name).mrmlSliceNode()
+            node.SetSliceOffset(node.GetSliceOffset() + step)
+        with StallMeter() as meter:
+            host.process_events(1)
+        stalls.append(causes.of(meter))
     start = time.perf_counter()
     for name in layout.sliceViewNames():
-        node = layout.sliceWidget(name).mrmlSliceNode()
-        node.SetSliceOffset(node.GetSliceOffset() + 5)
-    host.render()
-    return round(time.perf_counter() - start, 3)
+        layout.sliceWidget(name).canvas().forceRender()
+    return {"stall": max(stalls, key=lambda stall: stall["s"]), "all_views_s": since(start)}
 
 
-def measure_run(host, panel, python):
-    """Press Adapt; note the stalls by what the run was doing."""
+def measure_run(host, panel, python, causes):
+    """Press Adapt; note the longest stall of everything that the run does, with its cause."""
     from slicerhost.stalls import StallMeter
 
     panel.logic.workerCommand = command(python)
@@ -145,47 +184,80 @@ def measure_run(host, panel, python):
         with StallMeter() as meter:
             host.process_events(0.2)
         marks.setdefault(state, round(time.perf_counter() - start, 2))
-        stalls[state] = max(stalls.get(state, 0.0), meter.longest)
+        stalls[state] = max(
+            stalls.get(state, {"s": 0.0}), causes.of(meter), key=lambda stall: stall["s"]
+        )
     assert run.hasResult, f"{run.message} {run.hint}"
+    with StallMeter() as after:
+        host.process_events(1)
     return {
-        "stall_press_adapt_s": round(press.longest, 3),
-        "stall_s": {state: round(value, 3) for state, value in stalls.items()},
+        "stall_press_adapt": causes.of(press),
+        "stall": {**stalls, "result shown": causes.of(after)},
         "reached_s": marks,
-        "run_s": round(time.perf_counter() - start, 2),
+        "run_s": since(start),
     }
 
 
-def measure_apply(host, panel, segmentation):
+def measure_apply(host, panel, segmentation, causes):
+    """Press Apply; until it is said, and until it is seen."""
+    import slicer
     from slicerhost.stalls import StallMeter
 
+    layers = segmentation.GetSegmentation().GetNumberOfLayers()
+    views = slicer.app.layoutManager()
+    canvases = [views.sliceWidget(name).canvas() for name in views.sliceViewNames()]
     host.process_events(0.5)
     start = time.perf_counter()
     with StallMeter() as meter:
         host.click(panel.ui.applyButton)
         host.wait_until(lambda: "Applied" in panel.ui.statusLabel.text, 30)
-    seconds = time.perf_counter() - start
+        seconds = since(start)
+        host.wait_until(lambda: not any(canvas.needsRender() for canvas in canvases), 30)
+        seen = since(start)
     with StallMeter() as after:
         host.process_events(3)
-    layers = segmentation.GetSegmentation().GetNumberOfLayers()
     return {
         "apply_organs": panel.ui.resultTable.rowCount,
-        "apply_s": round(seconds, 2),
-        "stall_apply_s": round(meter.longest, 3),
-        "stall_after_apply_s": round(after.longest, 3),
-        "layers": layers,
+        "apply_s": seconds,
+        "seen_s": seen,
+        "stall": causes.of(meter),
+        "stall_after": causes.of(after),
+        "undo_state_s": round(causes.longest("AnnotatePanel.saveStateForUndo"), 3),
+        "layers": [layers, segmentation.GetSegmentation().GetNumberOfLayers()],
     }
 
 
-def measure_cancel(host, panel, python):
+def measure_undo(host, panel, causes):
+    from slicerhost.stalls import StallMeter
+
+    start = time.perf_counter()
+    panel.ui.segmentEditor.undo()
+    seconds = since(start)
+    with StallMeter() as after:
+        host.process_events(3)
+    return {"undo_s": seconds, "stall_after": causes.of(after)}
+
+
+def measure_cancel(host, panel, python, causes):
+    """Press Cancel; until the panel says that the run is cancelled."""
+    from slicerhost.stalls import StallMeter
+
     panel.logic.workerCommand = command(python, "started,obey")
     host.click(panel.ui.adaptButton)
     run = panel.logic.runs[-1]
     host.wait_until(lambda: run.pid is not None, 120)
     host.process_events(1.0)
     start = time.perf_counter()
-    host.click(panel.ui.cancelButton)
-    host.wait_until(lambda: run.isEnded, 60)
-    return {"cancel_s": round(time.perf_counter() - start, 3), "cancel_ended": run.state.value}
+    with StallMeter() as meter:
+        host.click(panel.ui.cancelButton)
+        host.wait_until(lambda: run.isEnded, 60)
+    seconds = round(time.perf_counter() - start, 3)
+    assert "cancelled" in panel.ui.statusLabel.text, panel.ui.statusLabel.text
+    return {"cancel_s": seconds, "cancel_ended": run.state.value, "stall_cancel": causes.of(meter)}
+
+
+def since(start):
+    return round(time.perf_counter() - start, 2)
 
 
 def measure_overhead(panel, python, steps=20):

@@ -130,6 +130,18 @@ def test_the_table_follows_the_mouse(panel, host):
     editor.setActiveEffect(None)
 
 
+def test_the_table_waits_while_organs_are_written(panel, painted, host):
+    volume, segmentation = painted
+    panel.annotate.hold()
+    mask = maskOf(segmentation, "liver", volume)
+    mask[12] = mask[6]
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype(np.uint8), segmentation, "liver", volume)
+    host.process_events(0.5)
+    assert panel.ui.slicesTable.rowCount == 2
+    panel.annotate.release()
+    host.wait_until(lambda: panel.ui.slicesTable.rowCount == 3)
+
+
 @pytest.mark.parametrize(
     ("view", "points", "label"),
     [
@@ -242,6 +254,7 @@ def test_adapt_preview_apply_undo(panel, painted, host):
     assert not panel.logic.currentRun.preview.node.GetDisplayNode().GetVisibility()
     panel.ui.segmentEditor.undo()
     np.testing.assert_array_equal(maskOf(segmentation, "liver", volume), before)
+    host.wait_until(lambda: panel.ui.slicesTable.rowCount == 2)
     panel.ui.segmentEditor.redo()
     np.testing.assert_array_equal(maskOf(segmentation, "liver", volume), after)
 

@@ -145,6 +145,21 @@ def test_segments_that_were_not_chosen_stay_the_same_bit_for_bit(make, organs, p
     assert not sharing(segmentation.GetSegmentation(), "liver")
 
 
+def test_organs_that_are_written_share_a_layer_with_no_other_segment(make, organs, predicted, result_file):
+    volume = make.volume(SHAPE)
+    segmentation = make.segmentation(volume, organs)
+    choices = {"liver": Mode.REPLACE, "spleen": Mode.REPLACE}
+    apply(volume, segmentation, result_file(volume, predicted), choices)
+    assert sharing(segmentation.GetSegmentation(), "liver") == ["spleen"]
+    again = {name: np.roll(mask, 1, axis=0) for name, mask in predicted.items()}
+    spleen = make.mask(segmentation, "spleen", volume)
+    apply(volume, segmentation, result_file(volume, again), {"liver": Mode.REPLACE})
+    expected = again["liver"].copy()
+    expected[[4, 10]] = organs["liver"][[4, 10]]
+    np.testing.assert_array_equal(make.mask(segmentation, "liver", volume), expected)
+    np.testing.assert_array_equal(make.mask(segmentation, "spleen", volume), spleen)
+
+
 def test_the_segments_that_shared_a_layer_can_be_edited_afterwards(
     make, organs, predicted, result_file, box
 ):

@@ -4,6 +4,8 @@ Modelled layouts: four-up, conventional, one-up red/yellow/green/3D, and four-up
 Any other layout raises NotImplementedError. Not modelled: detached and compare views.
 """
 
+from collections import deque
+
 import slicer
 from PySide6 import QtCore, QtWidgets
 
@@ -52,6 +54,7 @@ class qSlicerLayoutManager(QtCore.QObject):
         self._three_d = qMRMLThreeDWidget(application_logic)
         self._plot = qMRMLPlotWidget()
         self._views = {**self._slices, "3D": self._three_d, "Plot": self._plot}
+        self._turns = deque(self._views.values())
         self._pauses = 0
         self._logic = slicer.vtkMRMLLayoutLogic()
         self._logic.SetMRMLScene(slicer.mrmlScene)
@@ -62,7 +65,7 @@ class qSlicerLayoutManager(QtCore.QObject):
         self._arranged = None
         self._arrange()
         self._timer = QtCore.QTimer(self)
-        self._timer.timeout.connect(self.renderChangedViews)
+        self._timer.timeout.connect(self._renderNextView)
         self._timer.start(RENDER_INTERVAL_MS)
 
     def sliceWidget(self, name):
@@ -109,12 +112,19 @@ class qSlicerLayoutManager(QtCore.QObject):
         self._pauses -= 1
 
     def renderChangedViews(self):
-        """Draw what MRML has marked as changed (in Slicer, each view has a timer)."""
-        if self._pauses > 0:
-            return
-        for widget in self._views.values():
-            if widget.canvas().needsRender():
-                widget.canvas().forceRender()
+        """Draw every view that MRML has marked as changed."""
+        while self._renderNextView():
+            pass
+
+    def _renderNextView(self):
+        """Draw one changed view; the next comes in another turn, as each has a timer in Slicer."""
+        for _ in range(len(self._turns) if self._pauses <= 0 else 0):
+            canvas = self._turns[0].canvas()
+            self._turns.rotate(-1)
+            if canvas.needsRender():
+                canvas.forceRender()
+                return True
+        return False
 
     def _arrange(self, *_):
         layout = self._node.GetViewArrangement()

@@ -18,6 +18,7 @@ class StallMeter:
         self._timer.setInterval(interval_ms)
         self._timer.timeout.connect(self._on_turn)
         self.stalls = []  # seconds, one for each turn
+        self.longest_span = (0.0, 0.0)  # when the longest began and ended, by time.perf_counter
 
     def __enter__(self):
         self._last = time.perf_counter()
@@ -31,9 +32,11 @@ class StallMeter:
     @property
     def longest(self):
         """Return the longest stall, in seconds."""
-        return max(self.stalls, default=0.0)
+        return self.longest_span[1] - self.longest_span[0]
 
     def _on_turn(self):
         now = time.perf_counter()
+        if now - self._last > self.longest:
+            self.longest_span = (self._last, now)
         self.stalls.append(now - self._last)
         self._last = now

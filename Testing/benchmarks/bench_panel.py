@@ -65,7 +65,9 @@ def parse():
         "--size", type=int, nargs=3, default=[512, 512, 300], metavar=("I", "J", "K")
     )
     parser.add_argument(
-        "--worker-python", help="interpreter of the real worker (default: a stand-in)"
+        "--worker-python",
+        type=lambda text: str(Path(text).absolute()),
+        help="interpreter of the real worker (default: a stand-in)",
     )
     return parser.parse_args()
 

@@ -16,7 +16,7 @@ WATCHED = (
     ("RegLoRASegmentLib.AnnotatePanel", "AnnotatePanel._fill"),
     ("RegLoRASegmentLib.RunPanel", "RunPanel.onAdapt"),
     ("RegLoRASegmentLib.RunPanel", "RunPanel.update"),
-    ("RegLoRASegmentLib.RunPanel", "RunPanel._fillTable"),
+    ("RegLoRASegmentLib.ResultPanel", "ResultPanel._fillTable"),
     ("RegLoRASegmentLib.Plots", "Plots.update"),
     ("RegLoRASegmentLib.Run", "Run._onEvent"),
     ("RegLoRASegmentLib.Run", "Run._onEnd"),

@@ -20,6 +20,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/grids.py
   reglora_core/head.py
   reglora_core/intensity.py
+  reglora_core/islands.py
   reglora_core/job.py
   reglora_core/lora.py
   reglora_core/memory.py

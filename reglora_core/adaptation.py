@@ -31,6 +31,7 @@ from reglora_core.fit import (
 )
 from reglora_core.grids import AXIS_NAMES
 from reglora_core.head import Groups, HeadConfig
+from reglora_core.islands import is_one_piece
 from reglora_core.job import AdaptJob
 from reglora_core.memory import with_enough_memory
 from reglora_core.models.base import BaseModel, choose_device
@@ -389,6 +390,7 @@ class _Run:
             hidden=HeadConfig().hidden,
             ranks=lora.effective_ranks(network) if is_adapted else {},
             held_out_dice=fitted.held_out,
+            in_one_piece=_in_one_piece(self.task, fitted),
             provenance={
                 "version": __version__,
                 "seed": self.job.seed,
@@ -425,6 +427,24 @@ class _Run:
                 "python": platform.python_version(),
             },
         }
+
+
+def _in_one_piece(task: Task, fitted: Fitted) -> tuple[str, ...]:
+    """Return the organs that are in one piece in every scan in which they are painted."""
+    found: dict[str, bool] = {}
+    for painting, groups in zip(task.paintings, fitted.scores, strict=True):
+        painted = {
+            painting.organ_of[own]
+            for own in range(len(painting.annotation.organs))
+            if painting.annotation.slices_of(own)
+        }
+        for group, scores in zip(task.groups, groups, strict=True):
+            labels = scores.argmax(0)
+            for place, organ in enumerate(group, start=1):
+                if organ in painted:
+                    name = task.organs[organ].name
+                    found[name] = found.get(name, True) and is_one_piece(labels == place)
+    return tuple(name for name, is_whole in found.items() if is_whole)
 
 
 def _described(painting: Painting) -> dict[str, object]:

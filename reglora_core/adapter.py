@@ -48,6 +48,7 @@ class Adapter:
         hidden: width of the heads.
         ranks: surviving rank per layer.
         held_out_dice: per organ name; None where it could not be estimated.
+        in_one_piece: names of the organs that were in one piece in the scans.
         provenance: version, seed, and the like.
         update: compact A, g and B per layer.
         heads: state dicts of the heads.
@@ -63,6 +64,7 @@ class Adapter:
     hidden: int
     ranks: dict[str, int] = field(default_factory=dict)
     held_out_dice: dict[str, float | None] = field(default_factory=dict)
+    in_one_piece: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     update: Mapping[str, torch.Tensor] = field(default_factory=dict)
     heads: tuple[Mapping[str, torch.Tensor], ...] = ()
@@ -73,6 +75,7 @@ class Adapter:
         entries = {key: value for key, value in vars(self).items() if key not in skipped}
         entries["organs"] = [asdict(organ) for organ in self.organs]
         entries["groups"] = [list(group) for group in self.groups]
+        entries["in_one_piece"] = list(self.in_one_piece)
         return {"format": FORMAT, **entries}
 
     def build_heads(self, model: BaseModel) -> list[Head]:
@@ -166,10 +169,12 @@ def _from_parts(
             for entry in entries.pop("organs")
         )
         groups = _checked_groups(entries.pop("groups"), len(organs))
+        in_one_piece = _names(entries.pop("in_one_piece", []))
         return Adapter(
             **entries,
             organs=organs,
             groups=groups,
+            in_one_piece=in_one_piece,
             update={k.removeprefix(UPDATE): v for k, v in tensors.items() if k.startswith(UPDATE)},
             heads=_heads(tensors),
         )
@@ -183,6 +188,13 @@ def _checked_groups(groups: list[list[int]], organs: int) -> Groups:
         message = f"groups {groups} of {organs} organs"
         raise ValueError(message)
     return tuple(tuple(group) for group in groups)
+
+
+def _names(names: list[str]) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        message = f"names {names}"
+        raise ValueError(message)
+    return tuple(names)
 
 
 def _heads(tensors: Mapping[str, torch.Tensor]) -> tuple[Mapping[str, torch.Tensor], ...]:

@@ -24,6 +24,7 @@ from reglora_core.experts import (
 )
 from reglora_core.fusion import fuse
 from reglora_core.head import Groups, Head, HeadConfig, Samples, fit_head
+from reglora_core.islands import without_unpainted_islands_
 from reglora_core.models.base import BaseModel
 from reglora_core.organs import Organ
 from reglora_core.refine import RefineConfig, Refiner
@@ -143,10 +144,12 @@ class ExpertScores:
                 self.propagated.append([given_expert(given[scan.body], paints[0])])
 
     def fused(self, probabilities: Probabilities, groups: Groups) -> list[list[torch.Tensor]]:
-        """Return the fused scores per painting and group."""
+        """Return the fused scores per painting and group, without islands that hold no paint."""
         return [
             [
-                fuse(own, propagated, interpolated, paint)
+                without_unpainted_islands_(
+                    fuse(own, propagated, interpolated, paint), paint.seeds()
+                )
                 for own, propagated, interpolated, paint in zip(
                     split_groups(scores, groups),
                     self.propagated[number],

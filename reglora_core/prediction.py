@@ -11,6 +11,7 @@ import torch  # noqa: TID253
 from reglora_core import lora
 from reglora_core.adapter import Adapter, load_adapter
 from reglora_core.events import Report, ignore
+from reglora_core.islands import only_largest_
 from reglora_core.job import PredictJob
 from reglora_core.memory import with_enough_memory
 from reglora_core.models.base import BaseModel, choose_device
@@ -73,6 +74,9 @@ def segment(adapter: Adapter, model: BaseModel, scan: Scan, report: Report = ign
 
     def work(with_model: BaseModel) -> LabelMap:
         groups = split_groups(head_scores(with_model, heads, scan), adapter.groups)
+        for group, scores in zip(adapter.groups, groups, strict=True):
+            whole = (adapter.organs[index].name in adapter.in_one_piece for index in group)
+            only_largest_(scores, [place for place, is_whole in enumerate(whole, 1) if is_whole])
         return label_map_of(groups, adapter.organs, adapter.groups, scan)
 
     return with_enough_memory(work, model, report)[0]

@@ -45,7 +45,7 @@ from reglora_core.scan import prepare_scan
 from reglora_core.volumes import LabelMap, read_image, read_labels, write_segmentation
 
 T = TypeVar("T")
-DEFAULT_STEPS = 60
+DEFAULT_STEPS = 120
 MIN_STEPS = 20  # of an update that is worth its time; its schedule needs some
 WRITING_SECONDS = 8.0  # of the budget, kept for predicting and writing after the last step
 

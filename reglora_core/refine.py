@@ -32,7 +32,7 @@ class RefineConfig:
     """How the updates are trained."""
 
     low_rank: lora.LowRankConfig
-    steps: int = 60
+    steps: int = 120
     crop: int = 64  # working voxels
     voxels: int = 3000  # annotated voxels per step
     pool: int = 24_000  # annotated voxels drawn per scan, to choose a step's from
@@ -40,9 +40,9 @@ class RefineConfig:
     head_learning_rate: float = 1e-3
     rotation: float = 0.15  # radians
     scale: float = 0.08
-    gain: float = 0.07
-    offset: float = 20.0  # HU
-    noise: float = 10.0  # HU
+    gain: float = 0.12  # this and the next two: as in pre-training
+    offset: float = 30.0  # HU
+    noise: float = 20.0  # HU
 
 
 class Refiner:

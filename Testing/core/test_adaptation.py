@@ -17,7 +17,7 @@ from reglora_core import adaptation
 from reglora_core.adaptation import AdaptResult, adapt, read_task
 from reglora_core.adapter import load_adapter, save_adapter
 from reglora_core.errors import AdapterError, Cancelled, InputError, OutputError, ResourceError
-from reglora_core.fit import ExpertScores, Fitted, Refinement, fit_heads
+from reglora_core.fit import ExpertScores, Fitted, Refinement, Trial, fit_heads
 from reglora_core.job import AdaptJob
 from reglora_core.lora import LowRankConfig
 from reglora_core.models.base import BaseModel
@@ -436,7 +436,7 @@ def test_a_spent_budget_keeps_the_first_result(a_job: AdaptJob) -> None:
     assert load_adapter(result.adapter).update == {}
 
 
-@pytest.mark.parametrize(("pace", "fewest", "most"), [(1e-3, 60, 60), (0.3, 20, 40)])
+@pytest.mark.parametrize(("pace", "fewest", "most"), [(1e-3, 120, 120), (0.3, 20, 40)])
 def test_the_update_has_as_many_steps_as_the_budget_allows(
     a_job: AdaptJob, monkeypatch: pytest.MonkeyPatch, pace: float, fewest: int, most: int
 ) -> None:
@@ -457,6 +457,21 @@ def test_an_update_that_would_not_be_done_in_time_is_not_begun(
     assert not result.is_adapted
     assert "the budget of 100 s was spent before the low-rank update" in events.warnings
     assert {entry["stage"] for entry in events.named("progress")} == {"read", "head"}
+
+
+@pytest.mark.parametrize(("share", "is_kept"), [(0.6, True), (0.4, False)])
+def test_an_update_is_dropped_where_half_of_the_held_out_dice_is_lost(
+    a_job: AdaptJob, monkeypatch: pytest.MonkeyPatch, share: float, is_kept: bool
+) -> None:
+    def tried(self: Refinement, refiner: object, trial: Trial) -> dict[str, float | None]:
+        return {name: dice and share * dice for name, dice in trial.dice.items()}
+
+    monkeypatch.setattr(Refinement, "_tried", tried)
+    events = Events()
+    result = adapt(a_job, events)
+    assert result.is_adapted is is_kept
+    assert bool(load_adapter(result.adapter).update) is is_kept
+    assert ("the low-rank update was dropped" in events.warnings) is not is_kept
 
 
 def test_the_pace_is_measured_without_a_trace(a_job: AdaptJob, small_model: BaseModel) -> None:

@@ -189,6 +189,9 @@ def bad_volumes(make):
     vector = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "RGB")
     slicer.util.updateVolumeFromArray(vector, np.zeros((*SHAPE, 3), np.uint8))
     yield "RGB has 3 values per voxel", vector
+    frames = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLDiffusionWeightedVolumeNode", "4D")
+    slicer.util.updateVolumeFromArray(frames, np.zeros((*SHAPE, 7), np.int16))
+    yield "4D has 7 values per voxel", frames
     yield "Flat is a single slice", make.volume((1, 20, 30), name="Flat")
     bent = make.volume(name="Bent")
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")

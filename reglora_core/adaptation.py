@@ -45,7 +45,7 @@ from reglora_core.scan import prepare_scan
 from reglora_core.volumes import LabelMap, read_image, read_labels, write_segmentation
 
 T = TypeVar("T")
-DEFAULT_STEPS = 120
+DEFAULT_STEPS = RefineConfig.steps
 MIN_STEPS = 20  # of an update that is worth its time; its schedule needs some
 WRITING_SECONDS = 8.0  # of the budget, kept for predicting and writing after the last step
 
@@ -433,11 +433,7 @@ def _in_one_piece(task: Task, fitted: Fitted) -> tuple[str, ...]:
     """Return the organs that are in one piece in every scan in which they are painted."""
     found: dict[str, bool] = {}
     for painting, groups in zip(task.paintings, fitted.scores, strict=True):
-        painted = {
-            painting.organ_of[own]
-            for own in range(len(painting.annotation.organs))
-            if painting.annotation.slices_of(own)
-        }
+        painted = painting.painted_organs
         for group, scores in zip(task.groups, groups, strict=True):
             labels = scores.argmax(0)
             for place, organ in enumerate(group, start=1):

@@ -34,9 +34,8 @@ from reglora_core.scores import head_scores, split_groups
 FRACTION_OF_DENSE = 5  # of densely annotated volumes one fifth is held out, in one block
 DENSE = 20  # annotated slices from which on a volume counts as densely annotated
 VOXELS = 24_000  # drawn per scan and head
-MUST_KEEP = (
-    0.5  # of the held-out Dice; with less the update went wrong (docs/decisions/held-out.md)
-)
+# of the held-out Dice; with less the update went wrong (docs/decisions/held-out.md)
+MUST_KEEP = 0.5
 
 Probabilities = list[torch.Tensor]  # per painting (outputs, z, y, x) in the body's box
 
@@ -197,13 +196,8 @@ def held_out_dice(
 
     An organ that is not painted on the slices that were kept has none: nothing could predict it.
     """
-    taught = {
-        painting.organ_of[own]
-        for painting in paintings
-        if (kept := reduced(painting)) is not None
-        for own in range(len(kept.annotation.organs))
-        if kept.annotation.slices_of(own)
-    }
+    reductions = [kept for painting in paintings if (kept := reduced(painting)) is not None]
+    taught = {organ for kept in reductions for organ in kept.painted_organs}
     overlap = torch.zeros(len(task.organs))
     total = torch.zeros(len(task.organs))
     for painting, own in zip(paintings, scores, strict=True):

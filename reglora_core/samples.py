@@ -28,6 +28,14 @@ class Painting:
     annotation: Annotation
     organ_of: tuple[int, ...]
 
+    @property
+    def painted_organs(self) -> frozenset[int]:
+        """The organs, among all fitted ones, that are painted on any of the slices."""
+        painted = (
+            organ for own, organ in enumerate(self.organ_of) if self.annotation.slices_of(own)
+        )
+        return frozenset(painted)
+
     def on_slices(self, chosen: list[int]) -> Painting:
         """Return the painting reduced to some of its annotated slices."""
         return Painting(self.scan, self.annotation.on_slices(chosen), self.organ_of)

@@ -24,11 +24,9 @@ from reglora_core.process import tune_process
 
 tune_process()
 
-import numpy as np  # noqa: TID253
-
 import reglora_core
-from reglora_core.sample import evenly_spaced
-from reglora_core.volumes import LabelMap, read_image, read_labels, write_segmentation
+from accuracy.paint import paint as on_evenly_spaced_slices
+from reglora_core.volumes import read_image, read_labels, write_segmentation
 
 
 def patients_in(folder: Path, count: int) -> list[tuple[Path, Path]]:
@@ -43,16 +41,7 @@ def paint(image: Path, labels: Path, names: dict[int, str], slices: int, folder:
     volume = read_image(image)
     reference = read_labels(labels, volume, names)
     write_segmentation(folder / "reference.seg.nrrd", reference, volume)
-    chosen = list(evenly_spaced(reference.painted(), slices))
-    masks = []
-    for index in range(len(reference.organs)):
-        mask = np.zeros_like(reference.mask(index))
-        mask[chosen] = reference.mask(index)[chosen]
-        masks.append(mask)
-    drawn = [index for index, mask in enumerate(masks) if mask.any()]
-    painted = LabelMap.from_masks(
-        [reference.organs[index] for index in drawn], [masks[index] for index in drawn]
-    )
+    painted = on_evenly_spaced_slices(volume, reference, "axial", slices).labels
     write_segmentation(folder / "painted.seg.nrrd", painted, volume)
 
 

@@ -19,6 +19,7 @@ from reglora_core.models.registry import model_entry, weights_file
 from reglora_core.pretraining.cases import Dataset, class_names, read_cases
 from reglora_core.pretraining.command import run_pretraining
 from reglora_core.pretraining.crops import CropConfig, draw_crop, mirrored_classes
+from reglora_core.pretraining.generated import generated_anatomy
 from reglora_core.pretraining.loop import PretrainConfig, pretrain, start
 from reglora_core.pretraining.losses import (
     partial_loss,
@@ -221,3 +222,42 @@ def test_the_weights_to_start_from_are_found_beside_the_configuration(tmp_path: 
     path.write_text(json.dumps({"datasets": [], "start_from": "first/weights.safetensors"}))
     expected = tmp_path / "first" / "weights.safetensors"
     assert PretrainConfig.from_file(path).start_from == str(expected)
+
+
+def test_generated_anatomy_has_shapes_of_their_own_intensity() -> None:
+    shapes_found = 0
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        hounsfield, shapes = generated_anatomy(48, generator)
+        assert hounsfield.shape == shapes.shape == (48, 48, 48)
+        assert bool(torch.isfinite(hounsfield).all())
+        assert bool((shapes == 0).any())
+        shapes_found += len(torch.unique(shapes)) - 1
+    assert shapes_found >= 8
+    again = generated_anatomy(48, torch.Generator().manual_seed(3))
+    assert torch.equal(again[0], hounsfield)
+    assert torch.equal(again[1], shapes)
+
+
+def test_a_generated_crop_teaches_the_episode_and_no_class(a_data_folder: Path) -> None:
+    datasets = [Dataset.from_dict(entry) for entry in DATASETS]
+    classes = class_names(datasets, a_data_folder)
+    case = read_cases(datasets, a_data_folder, classes, 3.0)[0]
+    generator = torch.Generator().manual_seed(1)
+    crop = draw_crop(case, CropConfig(size=32, generated=1.0), mirrored_classes(classes), generator)
+    assert int(crop.regions.max()) > 0
+    assert not bool(crop.labels.any())
+    assert crop.is_known.tolist() == [True] + [False] * (len(classes) - 1)
+    logits = torch.randn(50, len(classes))
+    silent = partial_loss(logits, torch.zeros(50, dtype=torch.long), crop.is_known)
+    assert abs(float(silent)) < 1e-5
+
+
+def test_training_on_generated_crops_alone_changes_the_embedding(
+    a_data_folder: Path, a_config: PretrainConfig, tmp_path: Path
+) -> None:
+    config = replace(a_config, crops={"size": 32, "generated": 1.0}, steps=3)
+    progress = pretrain(config, a_data_folder, tmp_path / "run")
+    untrained = start(config, tuple(progress.learner.network.config.classes), CPU)
+    moved = progress.learner.network.embedding.weight - untrained.learner.network.embedding.weight
+    assert float(moved.detach().abs().max()) > 1e-4

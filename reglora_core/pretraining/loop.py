@@ -101,7 +101,7 @@ class Learner(nn.Module):
     ) -> dict[str, torch.Tensor]:
         device = maps[0].device
         size = torch.tensor(crop.labels.shape)
-        indices = sample_voxels(crop.labels, voxels, generator)
+        indices = sample_voxels(crop.regions, voxels, generator)
         labels = crop.labels[indices.unbind(1)].to(device)
         is_known = crop.is_known.to(device)
         z, y, x = indices.to(device).unbind(1)
@@ -117,7 +117,7 @@ class Learner(nn.Module):
                 maps,
                 columns[768:],
                 indices[half : half + 1536],
-                labels[half : half + 1536],
+                crop.regions[indices[half : half + 1536].unbind(1)].to(device),
                 crop,
                 generator,
             ),
@@ -133,16 +133,16 @@ class Learner(nn.Module):
         generator: torch.Generator,
     ) -> torch.Tensor:
         """Paint two or three slices of the crop, and label the voxels between and beside them."""
-        size = crop.labels.shape[0]
+        size = crop.regions.shape[0]
         axis = int(torch.multinomial(torch.tensor([0.6, 0.2, 0.2]), 1, generator=generator))
         gap = int(torch.randint(6, 24, (), generator=generator))
         first = int(torch.randint(2, size - gap - 2, (), generator=generator))
         planes = torch.arange(first, size - 2, gap)[:3]
-        painted = crop.labels.index_select(axis, planes)
+        painted = crop.regions.index_select(axis, planes)
         support = sample_voxels(painted, 1024, generator)
         support_labels = painted[support.unbind(1)].to(labels.device)
         support[:, axis] = planes[support[:, axis]]
-        points = ((support + 0.5) / torch.tensor(crop.labels.shape)).to(labels.device)
+        points = ((support + 0.5) / torch.tensor(crop.regions.shape)).to(labels.device)
         embed = self.network.embedding
         loss: torch.Tensor = self.episode(
             embed(columns),

@@ -16,6 +16,7 @@ import torch  # noqa: TID253
 from reglora_core import __version__, lora
 from reglora_core.adapter import Adapter, load_adapter, save_adapter
 from reglora_core.annotation import annotation_of, native_slice
+from reglora_core.confidence import Estimates, estimates
 from reglora_core.errors import Cancelled, InputError, ResourceError
 from reglora_core.events import Report, ignore
 from reglora_core.fit import (
@@ -52,10 +53,22 @@ WRITING_SECONDS = 8.0  # of the budget, kept for predicting and writing after th
 
 @dataclass(frozen=True)
 class OrganResult:
-    """One organ of a result; `held_out_dice` is a lower bound, None where it is unknown."""
+    """One organ of a result.
+
+    Attributes:
+        name, value, color: as painted.
+        expected_dice: an estimate (reglora_core.confidence); None where nothing was found of it.
+        expected_range: holds the true Dice in four of five cases.
+        is_doubtful: whether it is probably wrong.
+        held_out_dice: Dice on slices left out, a lower bound; None where it is unknown.
+        voxels, ml: over all images.
+    """
 
     name: str
     value: int
+    expected_dice: float | None
+    expected_range: tuple[float, float] | None
+    is_doubtful: bool
     held_out_dice: float | None
     voxels: int
     ml: float
@@ -354,9 +367,10 @@ class _Run:
             maps.append(label_map)
         adapter = out / "adapter.safetensors"
         save_adapter(self._adapter(fitted), adapter)
-        organs = _organ_results(self.task, fitted, maps)
+        found = estimates(self.task, fitted)
+        organs = _organ_results(self.task, fitted, maps, found)
         result = AdaptResult(adapter, tuple(paths), organs, out / "report.json", fitted.is_adapted)
-        write_json(result.report, self._report_entries(result, fitted, is_final))
+        write_json(result.report, self._report_entries(result, fitted, found, is_final))
         if is_final:
             for remark in fitted.remarks:
                 self.outer_report("warning", message=remark)
@@ -371,6 +385,9 @@ class _Run:
             self.outer_report(
                 "organ",
                 name=organ.name,
+                expected_dice=organ.expected_dice,
+                expected_range=organ.expected_range,
+                is_doubtful=organ.is_doubtful,
                 held_out_dice=organ.held_out_dice,
                 ml=organ.ml,
                 voxels=organ.voxels,
@@ -403,7 +420,7 @@ class _Run:
         )
 
     def _report_entries(
-        self, result: AdaptResult, fitted: Fitted, is_final: bool
+        self, result: AdaptResult, fitted: Fitted, found: Estimates, is_final: bool
     ) -> dict[str, object]:
         return {
             "format": 1,
@@ -416,6 +433,9 @@ class _Run:
             "initial_rank": self.job.rank,
             "ranks": lora.effective_ranks(self.model.network) if fitted.is_adapted else {},
             "organs": [vars(organ) for organ in result.organs],
+            "evidence": {
+                name: vars(own.evidence) if own is not None else None for name, own in found.items()
+            },
             "mean_held_out_dice": mean_dice(fitted.held_out) if fitted.held_out else None,
             "annotated": [_described(p) for p in self.task.paintings],
             "remarks": fitted.remarks,
@@ -449,7 +469,9 @@ def _described(painting: Painting) -> dict[str, object]:
     return {"axis": AXIS_NAMES[own.axis], "slices": sorted(slices)}
 
 
-def _organ_results(task: Task, fitted: Fitted, maps: list[LabelMap]) -> tuple[OrganResult, ...]:
+def _organ_results(
+    task: Task, fitted: Fitted, maps: list[LabelMap], found: Estimates
+) -> tuple[OrganResult, ...]:
     results = []
     for organ in task.organs:
         voxels, ml = 0, 0.0
@@ -458,9 +480,19 @@ def _organ_results(task: Task, fitted: Fitted, maps: list[LabelMap]) -> tuple[Or
             count = int(labels.mask(own).sum())
             voxels += count
             ml += count * float(np.prod(painting.scan.image.GetSpacing())) / 1000
-        held_out = fitted.held_out.get(organ.name)
+        own_estimate = found[organ.name]
         results.append(
-            OrganResult(organ.name, organ.value, held_out, voxels, round(ml, 2), organ.color)
+            OrganResult(
+                name=organ.name,
+                value=organ.value,
+                expected_dice=own_estimate.dice if own_estimate else None,
+                expected_range=own_estimate.range if own_estimate else None,
+                is_doubtful=own_estimate is None or own_estimate.is_doubtful,
+                held_out_dice=fitted.held_out.get(organ.name),
+                voxels=voxels,
+                ml=round(ml, 2),
+                color=organ.color,
+            )
         )
     return tuple(results)
 

@@ -5,7 +5,7 @@
                            "loss": 0.41, "seconds_left": 21.0}
     {"event": "ranks",     "time": 9.0, "ranks": {"layer": 7, ...}}
     {"event": "preview",   "time": 9.1, "file": "/job/preview.seg.nrrd"}
-    {"event": "organ",     "time": 30.0, "name": "liver", "held_out_dice": 0.91, "ml": 1432.0}
+    {"event": "organ",     "time": 30.0, "name": "liver", "expected_dice": 0.94, "ml": 1432.0}
     {"event": "warning",   "time": 1.0, "message": "..."}
     {"event": "finished",  "time": 30.2, "files": {...}}
     {"event": "failed",    "time": 2.0, "message": "...", "hint": "..."}

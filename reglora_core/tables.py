@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reglora_core.adaptation import AdaptResult
+    from reglora_core.adaptation import AdaptResult, OrganResult
     from reglora_core.prediction import PredictResult
 
 
@@ -16,14 +16,23 @@ def result_table(result: AdaptResult | PredictResult) -> str:
     if isinstance(result, PredictResult):
         return _prediction_table(result)
     width = max(len(organ.name) for organ in result.organs)
-    lines = [f"{'organ':{width}}  {'ml':>9}  held-out Dice (lower bound)"]
-    for organ in result.organs:
-        held_out = "-" if organ.held_out_dice is None else f"{organ.held_out_dice:.3f}"
-        lines.append(f"{organ.name:{width}}  {organ.ml:9.1f}  {held_out:>13}")
+    lines = [f"{'organ':{width}}  {'ml':>9}  expected Dice (range)"]
+    lines += [
+        f"{organ.name:{width}}  {organ.ml:9.1f}  {_expected(organ)}".rstrip()
+        for organ in result.organs
+    ]
     lines.append("")
     lines += [f"segmentation  {path}" for path in result.segmentations]
     lines += [f"adapter       {result.adapter}", f"report        {result.report}"]
     return "\n".join(lines) + "\n"
+
+
+def _expected(organ: OrganResult) -> str:
+    if organ.expected_dice is None or organ.expected_range is None:
+        return "nothing found off the paint"
+    low, high = organ.expected_range
+    doubt = "  probably wrong: look at it" if organ.is_doubtful else ""
+    return f"{organ.expected_dice:.2f} ({low:.2f} - {high:.2f}){doubt}"
 
 
 def _prediction_table(result: PredictResult) -> str:

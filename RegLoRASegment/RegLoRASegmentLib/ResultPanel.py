@@ -28,7 +28,7 @@ class ResultPanel:
         ui.saveAdapterButton.connect("clicked()", self.onSaveAdapter)
         table.connect("itemChanged(QTableWidgetItem*)", lambda _item: self.update())
         table.setColumnCount(4)
-        titles = [_("Organ"), _("Held-out Dice"), _("Volume (ml)"), _("Changed (ml)")]
+        titles = [_("Organ"), _("Expected Dice"), _("Volume (ml)"), _("Changed (ml)")]
         table.setHorizontalHeaderLabels(titles)
         table.horizontalHeader().setStretchLastSection(True)
         table.verticalHeader().hide()
@@ -163,7 +163,7 @@ class ResultPanel:
             known = ticked is None or organ.name in ticked or organ.name not in self._names
             name.setCheckState(qt.Qt.Checked if known else qt.Qt.Unchecked)
             table.setItem(row, _NAME, name)
-            table.setItem(row, _DICE, _cell(_number(organ.heldOutDice, 2)))
+            table.setItem(row, _DICE, _diceCell(organ))
             table.setItem(row, _ML, _cell(_number(organ.ml, 1)))
             table.setItem(row, _CHANGED, _cell(_change(organ) if run.isApplied else ""))
         table.blockSignals(wasBlocked)
@@ -179,6 +179,19 @@ class ResultPanel:
 def _change(organ: OrganResult) -> str:
     """Return how much Apply changed of an organ's segment; a segment that was not written is kept."""
     return _("kept") if organ.changedMl is None else _number(organ.changedMl, 1)
+
+
+def _diceCell(organ: OrganResult) -> qt.QTableWidgetItem:
+    """Return the expected Dice with its range, marked where the organ is probably wrong."""
+    text = _number(organ.expectedDice, 2)
+    if organ.expectedRange is not None:
+        text += " ({:.2f} - {:.2f})".format(*organ.expectedRange)
+    item = _cell(f"\u26a0 {text}" if organ.isDoubtful else text)
+    if organ.isDoubtful:
+        item.setToolTip(_("Probably wrong: look at it, and paint it on one more slice."))
+    elif organ.expectedDice is not None:
+        item.setToolTip(_("An estimate; the true Dice lies in the range in four of five cases."))
+    return item
 
 
 def _cell(text: str) -> qt.QTableWidgetItem:

@@ -47,10 +47,17 @@ ENDED = (State.FINISHED, State.CANCELLED, State.FAILED)
 class OrganResult:
     """What is known about one organ of a result.
 
+    `expectedDice`, `expectedRange`: an estimate, and the range of the true Dice in four of five
+    cases; None for an organ of which nothing was found, and for a scan without paint.
+    `isDoubtful`: whether the organ is probably wrong.
+    `heldOutDice`: on slices that were left out, a lower bound.
     `changedMl`: what apply() changed of its segment; None as long as the segment is kept.
     """
 
     name: str
+    expectedDice: float | None = None
+    expectedRange: tuple[float, float] | None = None
+    isDoubtful: bool = False
     heldOutDice: float | None = None
     ml: float | None = None
     changedMl: float | None = None
@@ -228,11 +235,14 @@ class Run:
         self.ranks.append((float(event["time"]), ranks))
 
     def _on_organ(self, event: Event) -> None:
-        dice, ml = event.get("held_out_dice"), event.get("ml")
+        lowHigh = event.get("expected_range")
         self.organs[str(event["name"])] = OrganResult(
             str(event["name"]),
-            None if dice is None else float(dice),
-            None if ml is None else float(ml),
+            _numberOrNone(event.get("expected_dice")),
+            None if lowHigh is None else (float(lowHigh[0]), float(lowHigh[1])),
+            event.get("is_doubtful") is True,
+            _numberOrNone(event.get("held_out_dice")),
+            _numberOrNone(event.get("ml")),
         )
 
     def _on_warning(self, event: Event) -> None:
@@ -320,3 +330,7 @@ class Run:
     def _setState(self, state: State) -> None:
         self.state = state
         self._notify(self, "state")
+
+
+def _numberOrNone(value: object) -> float | None:
+    return None if value is None else float(value)

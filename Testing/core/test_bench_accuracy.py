@@ -307,7 +307,8 @@ def a_record(case, task, dice_by_method, **entries):
 
 
 def ours_says(held_out_dice, remark):
-    organs = [{"name": "Larynx", "held_out_dice": held_out_dice}]
+    said = {"expected_dice": 0.7, "expected_range": [0.65, 0.85], "is_doubtful": False}
+    organs = [{"name": "Larynx", "held_out_dice": held_out_dice, **said}]
     return {"is_adapted": True, "report": {"organs": organs, "remarks": [remark]}}
 
 
@@ -335,6 +336,8 @@ def test_rows_are_the_organs_that_can_be_scored(rows):
         ("Mandible", 0.4, 0),
     ]
     assert [row.held_out_dice for row in ours] == [0.7, None]
+    assert [row.expected_dice for row in ours] == [0.7, None]
+    assert [row.expected_low for row in ours] == [0.65, None]
 
 
 def test_the_summary_has_means_and_spreads_over_cases_and_organs(rows):

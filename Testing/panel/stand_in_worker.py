@@ -66,8 +66,10 @@ class Player:
         say("preview", file=str(self.out / "broken.seg.nrrd"))
 
     def organ(self):
-        say("organ", name="liver", held_out_dice=0.91, ml=12.5)
-        say("organ", name="spleen", held_out_dice=None, ml=3.25)
+        sure = {"expected_dice": 0.91, "expected_range": [0.85, 0.94], "is_doubtful": False}
+        unsure = {"expected_dice": 0.31, "expected_range": [0.1, 0.6], "is_doubtful": True}
+        say("organ", name="liver", held_out_dice=0.8, ml=12.5, **sure)
+        say("organ", name="spleen", held_out_dice=None, ml=3.25, **unsure)
 
     def warning(self):
         say("warning", message="few slices")

@@ -56,7 +56,10 @@ def test_adapt_waits_and_gives_a_result(logic, painted):
     volume, segmentation = painted
     run = logic.adapt(volume, segmentation, wait=True)
     assert run.state.value == "finished"
-    assert run.organs["liver"].heldOutDice == 0.91
+    assert run.organs["liver"].heldOutDice == 0.8
+    assert run.organs["liver"].expectedDice == 0.91
+    assert run.organs["liver"].expectedRange == (0.85, 0.94)
+    assert [organ.isDoubtful for organ in run.organs.values()] == [False, True]
     assert run.organs["spleen"].heldOutDice is None
     assert run.organs["spleen"].ml == 3.25
     assert run.losses == {"adapt": [(1, 1), (2, 1 / 2), (3, 1 / 3), (4, 1 / 4), (5, 1 / 5)]}

@@ -237,7 +237,12 @@ def test_adapt_preview_apply_undo(panel, painted, host):
     before = maskOf(segmentation, "liver", volume)
     adaptAndWait(host, panel)
     assert "finished" in panel.ui.statusLabel.text
-    assert cells(panel.ui.resultTable) == [["liver", "0.91", "12.5", ""], ["spleen", "-", "3.2", ""]]
+    assert cells(panel.ui.resultTable) == [
+        ["liver", "0.91 (0.85 - 0.94)", "12.5", ""],
+        ["spleen", "\u26a0 0.31 (0.10 - 0.60)", "3.2", ""],
+    ]
+    assert "Probably wrong" in panel.ui.resultTable.item(1, 1).toolTip()
+    assert "Probably wrong" not in panel.ui.resultTable.item(0, 1).toolTip()
     assert panel.logic.currentRun.preview.node.GetDisplayNode().GetVisibility()
     assert panel.ui.segmentationSelector.nodeCount() == 1  # the preview is not to be painted in
     import qt

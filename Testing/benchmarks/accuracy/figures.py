@@ -87,15 +87,15 @@ def draw_estimates(rows: Sequence[Row]) -> Figure:
         own = [
             row
             for row in rows
-            if row.kind == kind and row.method == OURS and row.held_out_dice is not None
+            if row.kind == kind and row.method == OURS and row.expected_dice is not None
         ]
         if own:
-            said, true = [row.held_out_dice for row in own], [row.dice for row in own]
+            said, true = [row.expected_dice for row in own], [row.dice for row in own]
             label = f"{kind} ({len(own)})"
             axes.scatter(said, true, s=9, color=color, alpha=0.6, linewidths=0, label=label)
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
-    axes.set_xlabel("held-out Dice that the run reports")
+    axes.set_xlabel("expected Dice that the run reports")
     axes.set_ylabel("Dice off the painted slices")
     if axes.get_legend_handles_labels()[0]:
         _legend(axes, "lower right")

@@ -43,7 +43,8 @@ class Row:
         dice, hd95_mm, surface_dice: off those slices; see reglora_core.agreement.
         reference_voxels: of the organ, off those slices.
         painted_on: how many painted slices show the organ; 0: nobody could know of it.
-        held_out_dice: what ours says of itself (report.json).
+        expected_dice, expected_low, expected_high, is_doubtful, held_out_dice: what ours says of
+            itself (report.json).
         is_adapted: whether the low-rank update was kept.
         seconds, peak_mb: of the whole case by that method.
         job: name of its record.
@@ -63,6 +64,10 @@ class Row:
     surface_dice: float | None
     reference_voxels: int
     painted_on: int | None
+    expected_dice: float | None
+    expected_low: float | None
+    expected_high: float | None
+    is_doubtful: bool | None
     held_out_dice: float | None
     is_adapted: bool | None
     seconds: float | None
@@ -111,7 +116,7 @@ def rows_of(record: Record) -> list[Row]:
                 surface_dice=organ.get("surface_dice"),
                 reference_voxels=organ["reference_voxels"],
                 painted_on=None if paint is None else paint.get(name, 0),
-                held_out_dice=says.get(name, {}).get("held_out_dice") if is_ours else None,
+                **(_said(says.get(name)) if is_ours else _said(None)),
                 is_adapted=record.get("is_adapted") if is_ours else None,
                 seconds=result.get("seconds"),
                 peak_mb=result.get("peak_mb"),
@@ -119,6 +124,19 @@ def rows_of(record: Record) -> list[Row]:
             )
             rows.append(row)
     return rows
+
+
+def _said(organ: Record | None) -> dict[str, Any]:
+    """Return what a run says of an organ itself; everything is None where it says nothing."""
+    own = organ or {}
+    low, high = own.get("expected_range") or (None, None)
+    return {
+        "expected_dice": own.get("expected_dice"),
+        "expected_low": low,
+        "expected_high": high,
+        "is_doubtful": own.get("is_doubtful"),
+        "held_out_dice": own.get("held_out_dice"),
+    }
 
 
 Means = dict[str, dict[str, float]]  # by method, then by case

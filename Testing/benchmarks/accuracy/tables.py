@@ -27,6 +27,7 @@ COLUMNS = (
     "largest_peak_mb",
     "update_kept",
 )
+WRONG = 0.5  # Dice below which an organ counts as wrong
 MAY_LOSE = 0.01  # of a case's mean Dice, against its best simple expert
 Line = Sequence[str]
 
@@ -203,8 +204,9 @@ def _parts(rows: Sequence[Row]) -> str:
 
 def _estimates(rows: Sequence[Row]) -> str:
     heading = ("scans", "n", "organs", "without", "true - said", "mean size of that", "r")
+    heading += ("in the range", "flagged", "of them wrong", "wrong", "of them flagged")
     lines = []
-    ours = [row for row in rows if row.method == OURS]
+    ours = [row for row in rows if row.method == OURS and row.painted_on]
     for kind in KINDS:
         of_kind = [row for row in ours if row.kind == kind]
         for count in sorted({row.slices for row in of_kind}):
@@ -213,14 +215,34 @@ def _estimates(rows: Sequence[Row]) -> str:
 
 
 def _estimate(kind: str, rows: Sequence[Row]) -> Line:
-    said = [(row.held_out_dice, row.dice) for row in rows if row.held_out_dice is not None]
+    said = [(row.expected_dice, row.dice) for row in rows if row.expected_dice is not None]
     missing = str(len(rows) - len(said))
     start = (kind, str(rows[0].slices), str(len(said)), missing)
     if not said:
-        return (*start, "-", "-", "-")
+        return (*start, *("-" for _ in range(8)))
     errors = [true - guess for guess, true in said]
     size = statistics.mean(map(abs, errors))
-    return (*start, f"{statistics.mean(errors):+.3f}", f"{size:.3f}", _correlation(said))
+    start = (*start, f"{statistics.mean(errors):+.3f}", f"{size:.3f}", _correlation(said))
+    ranges = [
+        row.expected_low <= row.dice <= row.expected_high
+        for row in rows
+        if row.expected_low is not None and row.expected_high is not None
+    ]
+    flagged = [row for row in rows if row.is_doubtful]
+    wrong = [row for row in rows if row.dice < WRONG]
+    both = sum(row.dice < WRONG for row in flagged)
+    return (
+        *start,
+        f"{statistics.mean(ranges):.0%}",
+        str(len(flagged)),
+        _share(both, len(flagged)),
+        str(len(wrong)),
+        _share(both, len(wrong)),
+    )
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.0%}" if whole else "-"
 
 
 def _correlation(pairs: Sequence[tuple[float, float]]) -> str:

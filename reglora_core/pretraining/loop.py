@@ -259,7 +259,7 @@ def pretrain(
     recent: list[dict[str, float]] = []
     mirrored = mirrored_classes(classes)
     for crops, generator in batches(cases, config, mirrored, progress.step):
-        losses = _step(progress, crops, config, generator)
+        losses = train_step(progress, crops, config, generator)
         recent.append(losses)
         progress.seconds = before + time.monotonic() - started
         if progress.step % 20 == 0:
@@ -272,9 +272,10 @@ def pretrain(
     return progress
 
 
-def _step(
+def train_step(
     progress: Progress, crops: list[Crop], config: PretrainConfig, generator: torch.Generator
 ) -> dict[str, float]:
+    """Train on one batch; return the parts of the loss, the step is counted in `progress`."""
     learner, optimizer = progress.learner, progress.optimizer
     learner.train()
     for group in optimizer.param_groups:

@@ -27,7 +27,7 @@ from torch import nn  # noqa: TID253
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
 
-from accuracy.episode import run_episode
+from accuracy.episode import Episode, PaintedScan
 from accuracy.scans import sample_scan, torso_scan, validation_patients
 from bench_accuracy import data_folder
 from reglora_core.models.base import BaseModel
@@ -135,10 +135,16 @@ def evaluate(arguments: argparse.Namespace) -> None:
     for path in arguments.networks:
         model = load(path)
         size = sum(own.numel() for own in model.network.parameters()) * 2 / 1e6
-        found = [run_episode(model, scans[name], "axial", count) for name, count in rounds]
-        cells = [f"{own.heads:.3f} / {own.fused:.3f}" for own in found]
-        seconds = statistics.median(own.pass_seconds for own in found)
-        line = f"| {Path(path).stem} | {size:.1f} | {' | '.join(cells)} | {seconds:.1f} s |\n"
+        cells, seconds = [], []
+        for name, count in rounds:
+            painted = PaintedScan.of(scans[name], "axial", count, model.entry.spacing_mm)
+            episode = Episode.of(model, painted)
+            fused = painted.experts.fused(episode.by_heads, painted.task.groups)[0]
+            heads = painted.mean_dice(episode.by_heads)
+            cells.append(f"{heads:.3f} / {painted.mean_dice(fused):.3f}")
+            seconds.append(episode.pass_seconds)
+        pace = statistics.median(seconds)
+        line = f"| {Path(path).stem} | {size:.1f} | {' | '.join(cells)} | {pace:.1f} s |\n"
         sys.stdout.write(line)
         sys.stdout.flush()
 

@@ -1,7 +1,7 @@
 """Fit the estimate of each organ's Dice on finished jobs of the accuracy benchmark. Not a test.
 
     python Testing/benchmarks/fit_confidence.py --out bench/accuracy [--write]
-        [--fit pt_201 ... pt_216] [--test pt_217 ... pt_233 sample]
+        [--fit pt_201 ... pt_219] [--test pt_220 ... pt_239 sample]
 
 The runs' own evidence (report.json) and the true Dice come from OUT/jobs. Ridge regression on the
 logit of the Dice; its penalty, and the errors that the range is made from, by leaving one scan of
@@ -37,8 +37,8 @@ from reglora_core.confidence import (
 from reglora_core.output import write_json
 
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)
-FIT = tuple(f"pt_{number}" for number in range(201, 217))
-TEST = (*(f"pt_{number}" for number in range(217, 234)), "sample")
+FIT = tuple(f"pt_{number}" for number in range(201, 220))
+TEST = (*(f"pt_{number}" for number in range(220, 240)), "sample")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Heads and experts on one painted scan within this process: what a base network is worth."""
+"""Heads and experts on one painted scan within this process, part by part."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch  # noqa: TID253
 
-from accuracy.paint import paint
+from accuracy.paint import Paint, paint
 from accuracy.scans import Scan
 from reglora_core.annotation import annotation_of
 from reglora_core.events import ignore
@@ -19,48 +20,72 @@ from reglora_core.models.base import BaseModel
 from reglora_core.result import label_map_of, painted_over
 from reglora_core.samples import Painting
 from reglora_core.scan import prepare_scan
+from reglora_core.volumes import LabelMap
 
 
 @dataclass(frozen=True)
-class Episode:
-    """Mean Dice of the organs that were painted, off the paint, on the image's own grid."""
+class PaintedScan:
+    """A scan's reference on a few slices, as a task; the rest of it is what is scored."""
 
-    heads: float
-    fused: float
-    pass_seconds: float  # processor time of one pass of network and heads over the scan
+    task: Task
+    paint: Paint
+    reference: LabelMap
 
+    @classmethod
+    def of(cls, scan: Scan, axis: str, count: int, spacing_mm: float) -> PaintedScan:
+        """Paint `count` evenly spaced slices."""
+        image, reference = scan.read()
+        own = paint(image, reference, axis, count)
+        prepared = prepare_scan(scan.image, image, spacing_mm)
+        where = Annotated.parse(own.annotated)
+        annotation = annotation_of(own.labels, prepared.orientation, where, {})
+        organs = tuple(sorted(own.labels.organs, key=lambda organ: organ.value))
+        names = [organ.name for organ in organs]
+        organ_of = tuple(names.index(organ.name) for organ in own.labels.organs)
+        painting = Painting(prepared, annotation, organ_of)
+        return cls(Task(organs, (tuple(range(len(organs))),), (painting,)), own, reference)
 
-def run_episode(model: BaseModel, scan: Scan, axis: str, count: int, seed: int = 0) -> Episode:
-    """Paint `count` evenly spaced slices of a scan's reference and fit heads to them."""
-    image, reference = scan.read()
-    own = paint(image, reference, axis, count)
-    prepared = prepare_scan(scan.image, image, model.entry.spacing_mm)
-    annotation = annotation_of(own.labels, prepared.orientation, Annotated.parse(own.annotated), {})
-    organs = tuple(sorted(own.labels.organs, key=lambda organ: organ.value))
-    names = [organ.name for organ in organs]
-    organ_of = tuple(names.index(organ.name) for organ in own.labels.organs)
-    painting = Painting(prepared, annotation, organ_of)
-    task = Task(organs, (tuple(range(len(organs))),), (painting,))
-    generator = torch.Generator().manual_seed(seed)
-    heads = fit_heads(model, task, [painting], generator, ignore)
-    start = time.process_time()
-    by_heads = probabilities(model, heads, [painting])
-    seconds = time.process_time() - start
-    fused = ExpertScores(task, [painting]).fused(by_heads, task.groups)[0]
+    @property
+    def painting(self) -> Painting:
+        return self.task.paintings[0]
 
-    def mean_dice(scores: Sequence[torch.Tensor]) -> float:
-        found = label_map_of(scores, organs, task.groups, prepared)
-        found = painted_over(found, own.labels, painting)
+    @cached_property
+    def experts(self) -> ExpertScores:
+        return ExpertScores(self.task, self.task.paintings)
+
+    def mean_dice(self, scores: Sequence[torch.Tensor]) -> float:
+        """Return the mean over the painted organs, off the paint, on the image's own grid."""
+        organs = self.task.organs
+        found = label_map_of(scores, organs, self.task.groups, self.painting.scan)
+        found = painted_over(found, self.paint.labels, self.painting)
         places = {organ.name: index for index, organ in enumerate(found.organs)}
         values = []
-        for index, organ in enumerate(reference.organs):
+        for index, organ in enumerate(self.reference.organs):
             if organ.name not in places:
                 continue
-            truth = own.kept_slices.of(reference.mask(index))
-            guess = own.kept_slices.of(found.mask(places[organ.name]))
+            truth = self.paint.kept_slices.of(self.reference.mask(index))
+            guess = self.paint.kept_slices.of(found.mask(places[organ.name]))
             if truth.any():
                 total = int(truth.sum()) + int(guess.sum())
                 values.append(2 * int((truth & guess).sum()) / total)
         return statistics.mean(values)
 
-    return Episode(mean_dice([by_heads[0]]), mean_dice(fused), seconds)
+
+@dataclass(frozen=True)
+class Episode:
+    """The heads' probabilities on a painted scan, and the seconds that one pass took."""
+
+    by_heads: list[torch.Tensor]
+    by_single_head: list[torch.Tensor]
+    pass_seconds: float  # of processor time, network and heads over the scan
+
+    @classmethod
+    def of(cls, model: BaseModel, painted: PaintedScan, seed: int = 0) -> Episode:
+        """Fit both heads."""
+        generator = torch.Generator().manual_seed(seed)
+        paintings = list(painted.task.paintings)
+        heads = fit_heads(model, painted.task, paintings, generator, ignore)
+        start = time.process_time()
+        both = probabilities(model, heads, paintings)
+        seconds = time.process_time() - start
+        return cls(both, probabilities(model, heads[:1], paintings), seconds)

@@ -1,12 +1,12 @@
 """Fit the estimate of each organ's Dice on finished jobs of the accuracy benchmark. Not a test.
 
     python Testing/benchmarks/fit_confidence.py --out bench/accuracy [--write]
-        [--fit pt_201 ... pt_219] [--test pt_220 ... pt_239 sample]
+        [--fit torso pt_201 ... pt_219] [--test pt_220 ... pt_239 sample]
 
 The runs' own evidence (report.json) and the true Dice come from OUT/jobs. Ridge regression on the
-logit of the Dice; its penalty, and the errors that the range is made from, by leaving one scan of
-the fit out at a time. The scans of --test take no part in either: the table says how well the
-estimate does on them, beside the held-out Dice that a run had to offer before.
+logit of the Dice with fixed signs; its penalty, and the errors that the range is made from, by
+leaving one scan of the fit out at a time. The scans of --test take no part in either: the table
+says how well the estimate does on them, beside the held-out Dice that a run had to offer before.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import argparse
 import json
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np  # noqa: TID253
+from scipy.optimize import lsq_linear  # noqa: TID253
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
@@ -37,7 +39,11 @@ from reglora_core.confidence import (
 from reglora_core.output import write_json
 
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)
-FIT = tuple(f"pt_{number}" for number in range(201, 220))
+SIGNS = {
+    "certainty": 1, "heads": 1, "propagation": 1, "experts": 1, "gap": -1, "beyond": -1,
+    "slices": -1, "volume": 1, "held_out": 1,
+}  # fmt: skip
+FIT = ("torso", *(f"pt_{number}" for number in range(201, 220)))
 TEST = (*(f"pt_{number}" for number in range(220, 240)), "sample")
 
 
@@ -72,16 +78,29 @@ def read_known(folder: Path, cases: Sequence[str]) -> list[Known]:
 
 
 def solve(known: Sequence[Known], ridge: float) -> np.ndarray:
-    """Return the weights that minimise squared error on the logit scale; constant unpenalised."""
+    """Return the weights that minimise squared error on the logit scale.
+
+    Every scan counts the same; the penalty leaves the constant out. What speaks for an organ may
+    not lower its estimate, what speaks against it may not raise it (SIGNS): few kinds of anatomy
+    are at hand, and a weight that only fits one of them would mislead on the next.
+    """
     features = np.array([own.evidence.features() for own in known])
     target = np.array([logit(own.dice) for own in known])
-    counts = {case: sum(own.case == case for own in known) for case in {own.case for own in known}}
-    weights = np.array([1 / counts[own.case] for own in known])  # every scan counts the same
-    weights *= len(known) / weights.sum()
-    penalty = ridge * np.eye(features.shape[1])
-    penalty[0, 0] = 0
-    square = features.T @ (weights[:, None] * features) + penalty
-    solution: np.ndarray = np.linalg.solve(square, features.T @ (weights * target))
+    counts = Counter(own.case for own in known)
+    weights = np.array([1 / counts[own.case] for own in known])
+    roots = np.sqrt(weights * len(known) / weights.sum())
+    penalty = np.sqrt(ridge) * np.eye(len(FEATURES))[1:]
+    signs = [SIGNS.get(name, 0) for name in FEATURES]
+    bounds = (
+        [0.0 if sign > 0 else -np.inf for sign in signs],
+        [0.0 if sign < 0 else np.inf for sign in signs],
+    )
+    found = lsq_linear(
+        np.vstack([roots[:, None] * features, penalty]),
+        np.concatenate([roots * target, np.zeros(len(penalty))]),
+        bounds,
+    )
+    solution: np.ndarray = found.x
     return solution
 
 

@@ -1,7 +1,7 @@
 """Accuracy on every labelled scan at hand, beside Slicer's own tools on the same paint. Not a test.
 
     python Testing/benchmarks/bench_accuracy.py run --sample .cache/sample --out bench/accuracy
-        [--data FOLDER] [--quick] [--steps 60] [--unseen-torso-model FILE] [--jobs N] ...
+        [--data FOLDER] [--quick] [--steps 60] [--jobs N] ...
     python Testing/benchmarks/bench_accuracy.py report --out bench/accuracy
 
 What is run, the rules and the columns are described in docs/benchmarks.md. A finished job is a file
@@ -57,9 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def choice_of(arguments: argparse.Namespace) -> Choice:
     entries = {own.name: getattr(arguments, own.name) for own in fields(Choice)}
-    for name in ("model", "unseen_torso_model"):
-        if Path(entries[name]).is_file():
-            entries[name] = str(Path(entries[name]).resolve())
+    if Path(entries["model"]).is_file():
+        entries["model"] = str(Path(entries["model"]).resolve())
     for name in ("sample", "data"):
         entries[name] = entries[name].resolve()
     for name in ("counts", "axes", "cases"):
@@ -166,6 +165,12 @@ def add_run(own: argparse.ArgumentParser) -> None:
         help="of them, painted in all directions (the others axially only)",
     )
     own.add_argument(
+        "--patients-of-all-counts",
+        type=int,
+        default=33,
+        help="of them, painted on all numbers of slices (the others on five)",
+    )
+    own.add_argument(
         "--cases", nargs="*", default=(), help="score only these: sample, mr, pt_201, ..."
     )
     own.add_argument(
@@ -174,13 +179,13 @@ def add_run(own: argparse.ArgumentParser) -> None:
         action="store_false",
         help="carry no adapters over to other patients",
     )
-    own.add_argument("--model", default="reglora-tiny", help="base network: a name or a file")
     own.add_argument(
-        "--unseen-torso-model",
-        default="",
-        metavar="FILE",
-        help="base network that was never trained on the torso CT; without it that is left out",
+        "--next-patients",
+        type=int,
+        default=33,
+        help="to so many OpenKBP patients, at most, adapters are carried over",
     )
+    own.add_argument("--model", default="reglora-tiny", help="base network: a name or a file")
     own.add_argument("--method", default="arena", choices=METHODS)
     own.add_argument("--budget", type=float, default=80.0, help="seconds per adaptation")
     own.add_argument("--steps", type=int, help="a number of steps instead: repeatable")

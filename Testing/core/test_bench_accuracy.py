@@ -232,24 +232,33 @@ def test_every_scan_is_painted_axially_and_some_in_all_directions(a_data_folder)
     ]
 
 
-def test_the_torso_ct_is_left_out_without_a_network_that_never_saw_it(a_data_folder):
-    without = make_plan(Choice(Path("sample"), a_data_folder))
-    given = make_plan(Choice(Path("sample"), a_data_folder, unseen_torso_model="unseen"))
+def test_the_sample_ct_s_adapters_are_carried_over_to_the_torso_ct(a_data_folder):
+    plan = make_plan(Choice(Path("sample"), a_data_folder))
 
-    assert "torso" not in {job.case for job in without.jobs}
-    assert any("--unseen-torso-model" in remark for remark in without.remarks)
-    of_torso = [job for job in given.jobs if job.case == "torso" and job.task != SLICER]
-    assert {job.model for job in of_torso} == {"unseen"}
-    followers = [job for job in of_torso if job.task == PREDICT]
+    followers = [job for job in plan.jobs if job.case == "torso" and job.task == PREDICT]
     assert [(job.source.case, job.source.slices, job.slices) for job in followers] == [
-        ("sample", 8, 0)
+        ("sample", 5, 0),
+        ("sample", 8, 0),
     ]
+
+
+def test_a_run_can_be_made_smaller_by_counts_and_followers(a_data_folder):
+    choice = Choice(Path("sample"), a_data_folder, patients_of_all_counts=1, next_patients=2)
+    plan = make_plan(choice)
+
+    adapted = [job for job in plan.jobs if (job.task, job.role) == (ADAPT, IN_SCAN)]
+    counts = {
+        case: {job.slices for job in adapted if job.case == case} for case in ("pt_99", "pt_201")
+    }
+    assert counts == {"pt_99": {2, 3, 5, 8, 12}, "pt_201": {5}}
+    followers = {job.case for job in plan.jobs if job.task == PREDICT}
+    assert followers == {"torso", "pt_206", "pt_207"}
 
 
 def test_adapters_come_from_the_first_five_patients_and_are_tested_on_the_others(a_data_folder):
     plan = make_plan(Choice(Path("sample"), a_data_folder))
 
-    followers = [job for job in plan.jobs if job.task == PREDICT]
+    followers = [job for job in plan.jobs if job.task == PREDICT and job.case != "torso"]
     assert {job.case for job in followers} == {"pt_206", "pt_207", "pt_1000"}
     groups = {}
     for job in followers:

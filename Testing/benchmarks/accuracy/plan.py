@@ -10,10 +10,11 @@ from accuracy.job import ADAPT, IN_SCAN, NEXT, PREDICT, SLICER, SOURCE, Job
 from accuracy.scans import Scan, mr_scan, sample_scan, torso_scan, validation_patients
 
 COUNTS = (2, 3, 5, 8, 12)
+FEW = 5  # what all patients are painted on
 AXES = ("axial", "coronal", "sagittal")
 SOURCES = 5  # the first validation patients give adapters, all others test them
 NEXT_SLICES = 5  # painted per source, and on each other patient for comparison
-TO_TORSO_SLICES = 8
+TO_TORSO_SLICES = (5, 8)
 SPREAD = ((1, 10), (2, 5), (5, 2))  # ten slices: patients x slices on each
 
 
@@ -28,10 +29,12 @@ class Choice:
         axes: directions of painting, beside axial for some of the scans only.
         patients: how many OpenKBP validation patients, from the first on.
         patients_of_all_axes: of them, how many are painted in the other directions too.
+        patients_of_all_counts: of them, how many are painted on other numbers of slices than
+            five, where five is among the counts.
         cases: names of the scans that are scored; none: all.
         has_next_patient: whether adapters are carried over to other patients.
+        next_patients: to how many OpenKBP patients at most.
         model: base network.
-        unseen_torso_model: one that was never trained on the torso CT.
     """
 
     sample: Path
@@ -40,10 +43,11 @@ class Choice:
     axes: tuple[str, ...] = AXES
     patients: int = 33
     patients_of_all_axes: int = 4
+    patients_of_all_counts: int = 33
     cases: tuple[str, ...] = ()
     has_next_patient: bool = True
+    next_patients: int = 33
     model: str = "reglora-tiny"
-    unseen_torso_model: str = ""
 
     def covers(self, case: str) -> bool:
         return not self.cases or case in self.cases
@@ -74,32 +78,24 @@ def make_plan(choice: Choice, has_slicer: bool = True, is_quick: bool = False) -
         plan.remarks.append(f"Only the sample CT: no other scans at {choice.data}.")
     for scan in _scans(choice, patients, plan, is_quick):
         for axis in _axes(scan, patients, choice):
-            for count in _counts(scan, choice, is_quick):
+            for count in _counts(scan, patients, choice, is_quick):
                 plan.jobs += _in_scan(scan, axis, count, choice, has_slicer)
     if choice.has_next_patient:
-        if choice.unseen_torso_model and choice.covers("torso"):
+        if patients and choice.covers("torso"):
             plan.jobs += _to_torso(choice)
         plan.jobs += _to_other_patients(choice, patients, plan)
     return plan
 
 
 def _in_scan(scan: Scan, axis: str, count: int, choice: Choice, has_slicer: bool) -> list[Job]:
-    model = choice.unseen_torso_model if scan.name == "torso" else choice.model
-    ours = Job(ADAPT, IN_SCAN, (scan,), axis, count, model)
+    ours = Job(ADAPT, IN_SCAN, (scan,), axis, count, choice.model)
     return [ours, Job(SLICER, IN_SCAN, (scan,), axis, count)] if has_slicer else [ours]
 
 
 def _scans(choice: Choice, patients: Sequence[Scan], plan: Plan, is_quick: bool) -> Iterable[Scan]:
     scans = [sample_scan(choice.sample)]
     if patients and not is_quick:
-        if choice.unseen_torso_model:
-            scans.append(torso_scan(choice.data))
-        else:
-            plan.remarks.append(
-                "The torso CT is left out: the embedded base network was trained on it. Give one "
-                "that was not: --unseen-torso-model FILE."
-            )
-        scans.append(mr_scan(choice.data))
+        scans += [torso_scan(choice.data), mr_scan(choice.data)]
     scans += patients
     return [scan for scan in scans if choice.covers(scan.name)]
 
@@ -109,24 +105,29 @@ def _axes(scan: Scan, patients: Sequence[Scan], choice: Choice) -> tuple[str, ..
     return choice.axes if is_in_all else choice.axes[:1]
 
 
-def _counts(scan: Scan, choice: Choice, is_quick: bool) -> tuple[int, ...]:
+def _counts(
+    scan: Scan, patients: Sequence[Scan], choice: Choice, is_quick: bool
+) -> tuple[int, ...]:
     if is_quick:
-        return (3, 5, 8) if scan.name == "sample" else (5,)
+        return (3, 5, 8) if scan.name == "sample" else (FEW,)
+    if scan in patients[choice.patients_of_all_counts :] and FEW in choice.counts:
+        return (FEW,)
     return choice.counts
 
 
 def _to_torso(choice: Choice) -> list[Job]:
-    model = choice.unseen_torso_model
-    sample = (sample_scan(choice.sample),)
-    source = Job(ADAPT, SOURCE, sample, "axial", TO_TORSO_SLICES, model)
-    label = f"sample CT, {TO_TORSO_SLICES} slices"
-    target = (torso_scan(choice.data),)
-    return [source, Job(PREDICT, NEXT, target, "axial", 0, model, source, label)]
+    sample, target = (sample_scan(choice.sample),), (torso_scan(choice.data),)
+    jobs = []
+    for slices in TO_TORSO_SLICES:
+        source = Job(ADAPT, SOURCE, sample, "axial", slices, choice.model)
+        label = f"sample CT, {slices} slices"
+        jobs += [source, Job(PREDICT, NEXT, target, "axial", 0, choice.model, source, label)]
+    return jobs
 
 
 def _to_other_patients(choice: Choice, patients: list[Scan], plan: Plan) -> list[Job]:
     sources, others = patients[:SOURCES], patients[SOURCES:]
-    covered = [scan for scan in others if choice.covers(scan.name)]
+    covered = [scan for scan in others if choice.covers(scan.name)][: choice.next_patients]
     if not others:
         plan.remarks.append(
             f"Adapters are not carried over between OpenKBP patients: that takes more than "

@@ -61,7 +61,7 @@ def choice_of(arguments: argparse.Namespace) -> Choice:
         entries["model"] = str(Path(entries["model"]).resolve())
     for name in ("sample", "data"):
         entries[name] = entries[name].resolve()
-    for name in ("counts", "axes", "cases"):
+    for name in ("counts", "axes", "cases", "counts_of_other_axes"):
         entries[name] = tuple(entries[name])
     return Choice(**entries)
 
@@ -156,6 +156,13 @@ def add_run(own: argparse.ArgumentParser) -> None:
     )
     own.add_argument("--quick", action="store_true", help="a small subset")
     own.add_argument("--counts", type=int, nargs="+", default=COUNTS, help="painted slices")
+    own.add_argument(
+        "--counts-of-other-axes",
+        type=int,
+        nargs="*",
+        default=COUNTS,
+        help="of them, those painted in other directions than the first of --axes",
+    )
     own.add_argument("--axes", nargs="+", default=AXES, choices=AXES)
     own.add_argument("--patients", type=int, default=33, help="of OpenKBP's validation set")
     own.add_argument(

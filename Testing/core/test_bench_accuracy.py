@@ -243,7 +243,13 @@ def test_the_sample_ct_s_adapters_are_carried_over_to_the_torso_ct(a_data_folder
 
 
 def test_a_run_can_be_made_smaller_by_counts_and_followers(a_data_folder):
-    choice = Choice(Path("sample"), a_data_folder, patients_of_all_counts=1, next_patients=2)
+    choice = Choice(
+        Path("sample"),
+        a_data_folder,
+        counts_of_other_axes=(5,),
+        patients_of_all_counts=1,
+        next_patients=2,
+    )
     plan = make_plan(choice)
 
     adapted = [job for job in plan.jobs if (job.task, job.role) == (ADAPT, IN_SCAN)]
@@ -251,6 +257,8 @@ def test_a_run_can_be_made_smaller_by_counts_and_followers(a_data_folder):
         case: {job.slices for job in adapted if job.case == case} for case in ("pt_99", "pt_201")
     }
     assert counts == {"pt_99": {2, 3, 5, 8, 12}, "pt_201": {5}}
+    sagittal = [job.slices for job in adapted if (job.case, job.axis) == ("sample", "sagittal")]
+    assert sagittal == [5]
     followers = {job.case for job in plan.jobs if job.task == PREDICT}
     assert followers == {"torso", "pt_206", "pt_207"}
 

@@ -27,6 +27,7 @@ class Choice:
         data: folder of the other scans.
         counts: numbers of painted slices.
         axes: directions of painting, beside axial for some of the scans only.
+        counts_of_other_axes: of them, those that are painted in other directions than the first.
         patients: how many OpenKBP validation patients, from the first on.
         patients_of_all_axes: of them, how many are painted in the other directions too.
         patients_of_all_counts: of them, how many are painted on other numbers of slices than
@@ -41,6 +42,7 @@ class Choice:
     data: Path
     counts: tuple[int, ...] = COUNTS
     axes: tuple[str, ...] = AXES
+    counts_of_other_axes: tuple[int, ...] = COUNTS
     patients: int = 33
     patients_of_all_axes: int = 4
     patients_of_all_counts: int = 33
@@ -79,6 +81,8 @@ def make_plan(choice: Choice, has_slicer: bool = True, is_quick: bool = False) -
     for scan in _scans(choice, patients, plan, is_quick):
         for axis in _axes(scan, patients, choice):
             for count in _counts(scan, patients, choice, is_quick):
+                if axis != choice.axes[0] and count not in choice.counts_of_other_axes:
+                    continue
                 plan.jobs += _in_scan(scan, axis, count, choice, has_slicer)
     if choice.has_next_patient:
         if patients and choice.covers("torso"):

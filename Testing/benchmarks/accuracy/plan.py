@@ -54,6 +54,9 @@ class Choice:
     def covers(self, case: str) -> bool:
         return not self.cases or case in self.cases
 
+    def of_other_axes(self, counts: Iterable[int]) -> list[int]:
+        return [count for count in counts if count in self.counts_of_other_axes]
+
     def quick(self) -> Choice:
         """Return the small subset of `--quick`; which counts it takes is up to `_counts`."""
         return replace(
@@ -80,9 +83,8 @@ def make_plan(choice: Choice, has_slicer: bool = True, is_quick: bool = False) -
         plan.remarks.append(f"Only the sample CT: no other scans at {choice.data}.")
     for scan in _scans(choice, patients, plan, is_quick):
         for axis in _axes(scan, patients, choice):
-            for count in _counts(scan, patients, choice, is_quick):
-                if axis != choice.axes[0] and count not in choice.counts_of_other_axes:
-                    continue
+            counts = _counts(scan, patients, choice, is_quick)
+            for count in counts if axis == choice.axes[0] else choice.of_other_axes(counts):
                 plan.jobs += _in_scan(scan, axis, count, choice, has_slicer)
     if choice.has_next_patient:
         if patients and choice.covers("torso"):

@@ -10,7 +10,7 @@ import torch  # noqa: TID253
 from torch import nn  # noqa: TID253
 
 from reglora_core.errors import ModelError
-from reglora_core.models.registry import ModelEntry
+from reglora_core.models.entry import ModelEntry
 
 
 class Family(Protocol):

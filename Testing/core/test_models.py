@@ -149,6 +149,17 @@ def test_patches_are_halved_down_to_32_voxels(small_model: BaseModel) -> None:
     assert smallest.with_smaller_patch() is None
 
 
+def test_patches_keep_more_than_one_voxel_at_the_coarsest_level(
+    swin_state: State, tmp_path: Path
+) -> None:
+    model = load_model(str(saved(tmp_path / "w.pt", swin_state)), CPU)
+    assert model.patch == (96, 96, 96)
+    smaller = model.with_smaller_patch()
+    assert smaller is not None
+    assert smaller.patch == (64, 64, 64)
+    assert smaller.with_smaller_patch() is None
+
+
 def test_feature_maps_go_from_coarse_to_fine(small_model: BaseModel) -> None:
     with torch.no_grad():
         maps = small_model.feature_maps(torch.zeros(1, 32, 48, 16))

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reglora_core import __version__
 from reglora_core.errors import Cancelled, RegLoRAError
 from reglora_core.events import JsonLines, Reporter
 from reglora_core.models import registry
@@ -97,10 +98,11 @@ def _fetch(options: argparse.Namespace) -> int:
     bar = None if options.events else ProgressBar(sys.stderr)
     report = Reporter(bar or JsonLines(sys.stdout))
     cancel_on_interrupt(report)
-    report("started", pid=os.getpid(), command="fetch", licence=licence_text(entry))
-    if bar is not None and not registry.is_here(entry) and not entry.needs_acceptance:
-        sys.stderr.write(f"{licence_text(entry)}\n")
+    licence = licence_text(entry)
+    if bar is not None and (options.accept_licence or not entry.needs_acceptance):
+        sys.stderr.write(f"{licence}\n")
     try:
+        report("started", pid=os.getpid(), version=__version__, command="fetch", licence=licence)
         taken = fetch_model(options.name, options=how, report=report)
     except Cancelled:
         report("cancelled", files={})

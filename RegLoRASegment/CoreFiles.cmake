@@ -26,10 +26,21 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/memory.py
   reglora_core/models/__init__.py
   reglora_core/models/base.py
+  reglora_core/models/cache.py
+  reglora_core/models/checkpoints.py
+  reglora_core/models/command.py
+  reglora_core/models/download.py
+  reglora_core/models/entry.py
+  reglora_core/models/families.py
+  reglora_core/models/inputs.py
+  reglora_core/models/layouts.py
   reglora_core/models/loading.py
+  reglora_core/models/published.py
   reglora_core/models/registry.py
+  reglora_core/models/segresnet.py
   reglora_core/models/swinunetr.py
   reglora_core/models/tiny.py
+  reglora_core/models/unet3d.py
   reglora_core/organs.py
   reglora_core/output.py
   reglora_core/pictures/__init__.py

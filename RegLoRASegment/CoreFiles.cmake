@@ -9,6 +9,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/annotation.py
   reglora_core/cli.py
   reglora_core/common_grid.py
+  reglora_core/confidence.py
   reglora_core/demo.py
   reglora_core/errors.py
   reglora_core/evaluation.py
@@ -56,6 +57,8 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/pretraining/cases.py
   reglora_core/pretraining/command.py
   reglora_core/pretraining/crops.py
+  reglora_core/pretraining/draws.py
+  reglora_core/pretraining/generated.py
   reglora_core/pretraining/loop.py
   reglora_core/pretraining/losses.py
   reglora_core/pretraining/warm_start.py
@@ -82,6 +85,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/writing.py
   )
 set(REGLORA_CORE_RESOURCES
+  reglora_core/confidence.json
   reglora_core/models/weights/reglora-tiny.md
   reglora_core/models/weights/reglora-tiny.safetensors
   )

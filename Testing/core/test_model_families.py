@@ -53,7 +53,6 @@ COUNTS = {
     "SuPreM SegResNet": 2 + 4 + 8 + 6 + 3,
     "MONAI SSL": 8,
     "VISTA3D": 4 + 8 + 8 + 4 + 8,
-    "MONAI BTCV bundle": 8,
     "MONAI whole body": 2 + 4 + 8 + 6 + 3,
 }
 
@@ -110,7 +109,7 @@ def with_crops_for_a_transformer(quick_fits: None, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("the_cache", "with_crops_for_a_transformer")
-@pytest.mark.parametrize("layout", [*TARGETS, "MONAI BTCV bundle", "MONAI whole body"])
+@pytest.mark.parametrize("layout", [*TARGETS, "MONAI whole body"])
 def test_a_family_adapts_and_predicts(
     layout: str, a_small_case: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -60,7 +60,7 @@ def _list(options: argparse.Namespace) -> int:
     for entry in entries:
         here = "here" if registry.is_here(entry) else ""
         terms = "" if entry.terms == "open" else f" [licence: {entry.terms}]"
-        line = f"{entry.name:20} {here:4} {entry.parameters:>7}  {entry.description}{terms}"
+        line = f"{entry.name:21} {here:4} {entry.parameters:>7}  {entry.description}{terms}"
         sys.stdout.write(line.rstrip() + "\n")
     return 0
 

@@ -9,6 +9,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/annotation.py
   reglora_core/cli.py
   reglora_core/common_grid.py
+  reglora_core/confidence.py
   reglora_core/demo.py
   reglora_core/errors.py
   reglora_core/evaluation.py
@@ -26,10 +27,21 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/memory.py
   reglora_core/models/__init__.py
   reglora_core/models/base.py
+  reglora_core/models/cache.py
+  reglora_core/models/checkpoints.py
+  reglora_core/models/command.py
+  reglora_core/models/download.py
+  reglora_core/models/entry.py
+  reglora_core/models/families.py
+  reglora_core/models/inputs.py
+  reglora_core/models/layouts.py
   reglora_core/models/loading.py
+  reglora_core/models/published.py
   reglora_core/models/registry.py
+  reglora_core/models/segresnet.py
   reglora_core/models/swinunetr.py
   reglora_core/models/tiny.py
+  reglora_core/models/unet3d.py
   reglora_core/organs.py
   reglora_core/output.py
   reglora_core/pictures/__init__.py
@@ -45,6 +57,8 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/pretraining/cases.py
   reglora_core/pretraining/command.py
   reglora_core/pretraining/crops.py
+  reglora_core/pretraining/draws.py
+  reglora_core/pretraining/generated.py
   reglora_core/pretraining/loop.py
   reglora_core/pretraining/losses.py
   reglora_core/pretraining/warm_start.py
@@ -71,6 +85,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/writing.py
   )
 set(REGLORA_CORE_RESOURCES
+  reglora_core/confidence.json
   reglora_core/models/weights/reglora-tiny.md
   reglora_core/models/weights/reglora-tiny.safetensors
   )

@@ -410,6 +410,7 @@ class _Run:
             in_one_piece=_in_one_piece(self.task, fitted),
             provenance={
                 "version": __version__,
+                "base_licence": entry.licence,
                 "seed": self.job.seed,
                 "images": len(self.task.paintings),
                 "annotated_slices": [len(p.annotation.slices) for p in self.task.paintings],

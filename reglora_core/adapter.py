@@ -12,7 +12,7 @@ sha256 of its weights, organs, groups, preprocessing, method, ranks, held-out Di
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,13 @@ class Adapter:
         organs: in the order of the heads' outputs.
         groups: organ indices that exclude each other.
         modality: of the scans it was fitted on.
-        spacing_mm: of the working grid.
+        spacing_mm: of the working grid, one number or one per axis (z, y, x).
         method: by which the update was found.
         hidden: width of the heads.
         ranks: surviving rank per layer.
         held_out_dice: per organ name; None where it could not be estimated.
         in_one_piece: names of the organs that were in one piece in the scans.
-        provenance: version, seed, and the like.
+        provenance: version, seed, licence of the base network, and the like.
         update: compact A, g and B per layer.
         heads: state dicts of the heads.
     """
@@ -59,7 +59,7 @@ class Adapter:
     organs: tuple[Organ, ...]
     groups: Groups
     modality: str
-    spacing_mm: float
+    spacing_mm: float | Sequence[float]
     method: str
     hidden: int
     ranks: dict[str, int] = field(default_factory=dict)

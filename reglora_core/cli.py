@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +18,9 @@ from reglora_core import __version__
 from reglora_core.errors import Cancelled, InputError, RegLoRAError
 from reglora_core.events import JsonLines, Reporter
 from reglora_core.job import DEVICES, METHODS, AdaptJob, Job, PredictJob, read_job
-from reglora_core.models import registry
+from reglora_core.models.command import add_models
 from reglora_core.process import tune_process
-from reglora_core.progress import ProgressBar
+from reglora_core.progress import ProgressBar, cancel_on_interrupt
 
 NOT_A_DEVICE = "Research use only: not a medical device."
 
@@ -69,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_adapt(commands)
     _add_predict(commands)
     _add_evaluate(commands)
-    _add_models(commands)
+    add_models(commands)
     _add_run(commands)
     _add_demo(commands)
     _add_pretrain(commands)
@@ -169,22 +168,6 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
-def _add_models(commands: Any) -> None:
-    parser = commands.add_parser("models", help="list, show, fetch or import base networks")
-    actions = parser.add_subparsers(required=True, metavar="ACTION")
-    actions.add_parser("list", help="all base networks").set_defaults(work=_models_list)
-    show = actions.add_parser("show", help="what is known of one")
-    show.add_argument("name")
-    show.set_defaults(work=_models_show)
-    fetch = actions.add_parser("fetch", help="get one's weights")
-    fetch.add_argument("name")
-    fetch.set_defaults(work=_models_fetch)
-    take = actions.add_parser("import", help="take one's weights from a file")
-    take.add_argument("name")
-    take.add_argument("file", type=Path)
-    take.set_defaults(work=_models_import)
-
-
 def _add_run(commands: Any) -> None:
     parser = commands.add_parser("run", help="run a job file; JSON events on stdout")
     parser.set_defaults(work=_run)
@@ -271,24 +254,13 @@ def _with_progress(job: Job, has_events: bool) -> int:
 
     bar = ProgressBar(sys.stderr)
     sinks: list[Any] = [JsonLines(sys.stdout)] if has_events else [bar]
-    code, result = run_job(job, sinks, _cancel_on_interrupt)
+    code, result = run_job(job, sinks, cancel_on_interrupt)
     if has_events:
         return code
     bar.close()
     if result is not None:
         sys.stdout.write(result_table(result))
     return code
-
-
-def _cancel_on_interrupt(reporter: Reporter) -> None:
-    """Let Ctrl-C stop at the next safe point, and a second one at once."""
-
-    def stop(number: int, frame: object) -> None:
-        del number, frame
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        reporter.cancel()
-
-    signal.signal(signal.SIGINT, stop)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -299,40 +271,6 @@ def _evaluate(options: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(evaluation.to_dict(), indent=1) + "\n")
     else:
         sys.stdout.write(evaluation.to_table() + "\n")
-    return 0
-
-
-def _models_list(options: argparse.Namespace) -> int:
-    del options
-    for name in registry.model_names():
-        entry = registry.model_entry(name)
-        sys.stdout.write(f"{name:14} {entry.parameters:>7}  {entry.description}\n")
-    return 0
-
-
-def _models_show(options: argparse.Namespace) -> int:
-    entry = registry.model_entry(options.name)
-    for key, value in vars(entry).items():
-        if value:
-            sys.stdout.write(f"{key:16} {value}\n")
-    try:
-        place = str(registry.weights_file(entry))
-    except RegLoRAError as error:
-        place = str(error)
-    sys.stdout.write(f"{'file':16} {place}\n")
-    return 0
-
-
-def _models_fetch(options: argparse.Namespace) -> int:
-    entry = registry.model_entry(options.name)
-    sys.stdout.write(f"{registry.weights_file(entry)}\n")
-    return 0
-
-
-def _models_import(options: argparse.Namespace) -> int:
-    from reglora_core.models.loading import import_model
-
-    sys.stdout.write(f"{import_model(options.name, options.file)}\n")
     return 0
 
 
@@ -350,7 +288,7 @@ def _demo(options: argparse.Namespace) -> int:
         options.out,
         options.slices,
         options.anchors,
-        _cancel_on_interrupt,
+        cancel_on_interrupt,
         options.budget,
     )
 

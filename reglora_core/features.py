@@ -36,8 +36,14 @@ class Window:
 
 
 def patch_shape(shape: torch.Size, patch: tuple[int, int, int], stride: int) -> tuple[int, ...]:
-    """Return the window's shape: the volume's, rounded up to `stride`, or the patch if smaller."""
+    """Return the window's shape: the volume's, rounded up to `stride`, or the patch if smaller.
+
+    A volume of one stride along every axis gets two along the last: one voxel at the coarsest
+    level has no variance to be normalised by.
+    """
     rounded = [-(-size // stride) * stride for size in shape]
+    if max(rounded) == stride:
+        rounded[-1] = 2 * stride
     return tuple(min(size, limit) for size, limit in zip(rounded, patch, strict=True))
 
 

@@ -83,8 +83,14 @@ class Grid:
     working_shape: Shape
 
     @classmethod
-    def of(cls, shape: Sequence[int], spacing: Sequence[float], working_mm: float) -> Grid:
-        working = [max(1, round(n * mm / working_mm)) for n, mm in zip(shape, spacing, strict=True)]
+    def of(
+        cls, shape: Sequence[int], spacing: Sequence[float], working_mm: float | Spacing
+    ) -> Grid:
+        wanted = working_mm if isinstance(working_mm, tuple) else (working_mm,) * 3
+        working = [
+            max(1, round(n * mm / to_mm))
+            for n, mm, to_mm in zip(shape, spacing, wanted, strict=True)
+        ]
         return cls(tuple(shape), tuple(spacing), tuple(working))  # type: ignore[arg-type]
 
     @property

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from typing import IO
 
-from reglora_core.events import Event
+from reglora_core.events import Event, Reporter
 
 STAGES = {
     "read": "reading",
@@ -12,6 +13,8 @@ STAGES = {
     "refine": "adapting (low-rank)",
     "write": "writing",
     "pretrain": "pre-training",
+    "download": "downloading (MB)",
+    "check": "checking",
 }
 WIDTH = 28
 
@@ -68,3 +71,14 @@ class ProgressBar:
         if self._length:
             self.stream.write("\r" + " " * self._length + "\r")
         self._length = 0
+
+
+def cancel_on_interrupt(reporter: Reporter) -> None:
+    """Let Ctrl-C stop at the next safe point, and a second one at once."""
+
+    def stop(number: int, frame: object) -> None:
+        del number, frame
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        reporter.cancel()
+
+    signal.signal(signal.SIGINT, stop)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np  # noqa: TID253
 import torch  # noqa: TID253
 
-from reglora_core.grids import Grid, Orientation, canonical_array
+from reglora_core.grids import Grid, Orientation, Spacing, canonical_array
 from reglora_core.intensity import Modality, detect_modality, to_hounsfield
 
 if TYPE_CHECKING:
@@ -49,9 +49,19 @@ class Scan:
 
 
 def prepare_scan(
-    path: Path, image: sitk.Image, working_mm: float, modality: Modality | None = None
+    path: Path,
+    image: sitk.Image,
+    working_mm: float | Spacing,
+    modality: Modality | None = None,
 ) -> Scan:
-    """Resample an image onto the working grid and find the body in it."""
+    """Resample an image onto the working grid and find the body in it.
+
+    Args:
+        path: where it came from.
+        image: as read.
+        working_mm: spacing of the working grid, one number or one per axis (z, y, x).
+        modality: how to read its intensities; found out if None.
+    """
     array, spacing, orientation = canonical_array(image)
     grid = Grid.of(array.shape, spacing, working_mm)
     thinned = np.ascontiguousarray(array[::2, ::2, ::2]).astype(np.float32)

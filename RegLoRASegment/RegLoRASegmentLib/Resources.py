@@ -11,7 +11,7 @@ from pathlib import Path
 from slicer.i18n import tr as _
 
 from reglora_core.errors import OutputError, ResourceError
-from reglora_core.models.registry import model_entry
+from reglora_core.models.registry import is_here, model_entry
 
 _WORKER_BYTES = {"adapt": 2150 * 2**20, "predict": 1650 * 2**20}  # for any image: docs/benchmarks.md
 _BYTES_PER_VOXEL = 16  # image, labels and their copies in the worker
@@ -50,10 +50,14 @@ def checkResources(voxelCount: int, voxelBytes: int, folder: Path, command: str 
 
 
 def describeModel(name: str, voxelCount: int) -> str:
-    """Return lines on a base model: what it is, its licence, and the memory that a run takes."""
+    """Return lines on a base model: what it is, its licence, whether it is here, the memory of a run."""
     entry = model_entry(name)
     lines = [entry.description, _("Licence: {licence}").format(licence=entry.licence)]
-    if voxelCount:
+    if not is_here(entry):
+        action = "fetch" if entry.url else "import"
+        text = _("Not on this computer yet. On a command line: reglora models {action} {name}")
+        lines.append(text.format(action=action, name=name))
+    if voxelCount and entry.weights:  # measured for the embedded one alone
         text = _("Memory: about {needed} needed to adapt, {free} free")
         available = availableMemoryBytes()
         free = _gigabytes(available) if available is not None else "?"

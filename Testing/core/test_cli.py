@@ -18,6 +18,7 @@ from reglora_core import cli, run
 from reglora_core.cli import main
 from reglora_core.errors import OutputError
 from reglora_core.job import AdaptJob
+from reglora_core.models import registry
 from reglora_core.models.registry import model_names
 
 
@@ -300,8 +301,18 @@ def test_models_are_listed_and_shown(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "list"]) == 0
     listed = capfd.readouterr().out
     assert all(name in listed for name in model_names())
-    assert main(["models", "show", "swinunetr"]) == 0
-    assert "fewshot-finetuning" in capfd.readouterr().out
+    assert main(["models", "show", "fseft-swinunetr"]) == 0
+    shown = capfd.readouterr().out
+    assert "fewshot-finetuning" in shown
+    assert "licence          none stated" in shown
+    assert main(["models", "list", "--json"]) == 0
+    entries = json.loads(capfd.readouterr().out)
+    assert [entry["name"] for entry in entries] == model_names()
+    assert main(["models", "show", "monai-wholebody", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["patch_size"] == [96, 96, 96]
+    assert main(["models", "fetch", "reglora-tiny"]) == 0
+    assert capfd.readouterr().out.endswith("reglora-tiny.safetensors\n")
+    assert main(["models", "fetch", "gone"]) == 2
     assert main(["models", "show", "gone"]) == 2
     assert main(["models", "import", "swinunetr", "gone.pt"]) == 2
 
@@ -313,7 +324,7 @@ def test_a_defect_outside_a_job_is_one_line_too(
         message = "oh\nno"
         raise ZeroDivisionError(message)
 
-    monkeypatch.setattr(cli.registry, "model_entry", fail)
+    monkeypatch.setattr(registry, "model_entry", fail)
     monkeypatch.setattr(run.tempfile, "gettempdir", lambda: str(tmp_path))
     assert main(["models", "show", "swinunetr"]) == 1
     line = capfd.readouterr().err
@@ -328,7 +339,7 @@ def test_an_interrupt_is_a_cancel(
     def interrupt(name: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.registry, "model_entry", interrupt)
+    monkeypatch.setattr(registry, "model_entry", interrupt)
     assert main(["models", "show", "swinunetr"]) == 3
     assert capfd.readouterr().err == "reglora: cancelled\n"
 

@@ -68,6 +68,10 @@ def test_windows_are_no_larger_than_the_patch_or_the_rounded_volume() -> None:
     assert patch_shape(torch.Size((10, 64, 300)), (96, 96, 96), 32) == (32, 64, 96)
 
 
+def test_a_tiny_volumes_window_has_more_than_one_voxel_at_the_coarsest_level() -> None:
+    assert patch_shape(torch.Size((10, 32, 7)), (96, 96, 96), 32) == (32, 32, 64)
+
+
 def test_features_of_a_voxel_centre_are_those_of_the_voxel(
     a_local_model: BaseModel, a_volume: torch.Tensor
 ) -> None:

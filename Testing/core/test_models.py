@@ -15,12 +15,9 @@ from torch import nn  # noqa: TID253
 from reglora_core.errors import ModelError, OutputError
 from reglora_core.models import registry
 from reglora_core.models.base import BaseModel, choose_device
-from reglora_core.models.loading import (
-    import_model,
-    load_model,
-    read_weights,
-    sha256_of,
-)
+from reglora_core.models.cache import import_model
+from reglora_core.models.checkpoints import read_weights, sha256_of
+from reglora_core.models.loading import load_model
 from reglora_core.models.swinunetr import SwinFamily, build
 from reglora_core.models.tiny import TinyConfig, TinyUNet, network_inputs
 
@@ -46,12 +43,63 @@ def swin_state() -> State:
 
 
 def test_every_entry_says_where_its_weights_come_from() -> None:
-    assert registry.model_names() == ["reglora-tiny", "swinunetr"]
+    assert registry.model_names() == [
+        "reglora-tiny", "fseft-swinunetr", "suprem-swinunetr", "suprem-unet", "suprem-segresnet",
+        "clip-driven-swinunetr", "monai-swinvit-ssl", "monai-swinunetr-btcv", "monai-wholebody",
+        "monai-wholebody-3mm", "vista3d", "swinunetr",
+    ]  # fmt: skip
     for name in registry.model_names():
         entry = registry.model_entry(name)
-        assert entry.weights or entry.url.startswith("https://")
         assert entry.licence
+        assert entry.citation
         assert len(entry.patch_size) == 3
+        assert entry.orientation == ("LPS" if entry.weights else "RAS")
+        if name not in ("reglora-tiny", "swinunetr"):
+            assert entry.url.startswith("https://")
+            assert entry.page.startswith("https://")
+            assert entry.file_name.endswith((".pt", ".pth"))
+            assert entry.file_name in entry.url or name == "fseft-swinunetr"
+
+
+def test_only_open_licences_need_no_acceptance() -> None:
+    entries = [registry.model_entry(name) for name in registry.model_names()]
+    free = {entry.name for entry in entries if entry.url and not entry.needs_acceptance}
+    assert free == {"monai-swinunetr-btcv", "monai-wholebody", "monai-wholebody-3mm"}
+    assert all(registry.model_entry(name).licence == "Apache-2.0" for name in free)
+
+
+def test_the_classes_are_as_many_as_the_publishers_say() -> None:
+    counts = {
+        name: len(registry.model_entry(name).classes)
+        for name in registry.model_names()
+        if registry.model_entry(name).classes
+    }
+    assert counts == {
+        "fseft-swinunetr": 29, "suprem-swinunetr": 32, "suprem-unet": 32, "suprem-segresnet": 32,
+        "clip-driven-swinunetr": 32, "monai-swinunetr-btcv": 14, "monai-wholebody": 105,
+        "monai-wholebody-3mm": 105,
+    }  # fmt: skip
+    whole = registry.model_entry("monai-wholebody").classes
+    assert len(set(whole)) == 105
+    places = {
+        1: "spleen",
+        18: "vertebrae_L5",
+        41: "vertebrae_C1",
+        58: "rib_left_1",
+        104: "urinary_bladder",
+    }
+    assert all(whole[number] == name for number, name in places.items())
+
+
+def test_a_description_holds_what_is_known_and_goes_into_json(tmp_path: Path) -> None:
+    known = json.loads(json.dumps(registry.describe(registry.model_entry("vista3d"), tmp_path)))
+    assert known["window"] == [-963.8247715525971, 1053.678477684517]
+    assert (known["md5"], known["is_here"]) == ("6ce45a8edde4400c5d28d5e74d7b61d5", False)
+    assert "classes" not in known
+    assert "file" not in known
+    tiny = registry.describe(registry.model_entry("reglora-tiny"))
+    assert tiny["is_here"]
+    assert tiny["file"].endswith("reglora-tiny.safetensors")
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
@@ -62,8 +110,12 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 
 def test_weights_that_are_not_here_say_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"reglora models import swinunetr FILE"):
+    with pytest.raises(
+        ModelError, match=r"computer; take them .*: reglora models import swinunetr"
+    ):
         load_model("swinunetr", CPU, cache=tmp_path)
+    with pytest.raises(ModelError, match=r"computer; reglora models fetch vista3d, or take them"):
+        load_model("vista3d", CPU, cache=tmp_path)
 
 
 def test_a_loaded_network_is_frozen_and_in_evaluation_mode(
@@ -95,6 +147,17 @@ def test_patches_are_halved_down_to_32_voxels(small_model: BaseModel) -> None:
     assert smallest is not None
     assert smallest.patch == (32, 32, 32)
     assert smallest.with_smaller_patch() is None
+
+
+def test_patches_keep_more_than_one_voxel_at_the_coarsest_level(
+    swin_state: State, tmp_path: Path
+) -> None:
+    model = load_model(str(saved(tmp_path / "w.pt", swin_state)), CPU)
+    assert model.patch == (96, 96, 96)
+    smaller = model.with_smaller_patch()
+    assert smaller is not None
+    assert smaller.patch == (64, 64, 64)
+    assert smaller.with_smaller_patch() is None
 
 
 def test_feature_maps_go_from_coarse_to_fine(small_model: BaseModel) -> None:
@@ -165,7 +228,7 @@ def test_swinunetr_is_imported_from_what_checkpoints_come_in(
     swin_state: State, tmp_path: Path, kind: str
 ) -> None:
     file = saved(tmp_path / "their weights.pth", wrapped(swin_state, kind))
-    target = import_model("swinunetr", file, cache=tmp_path / "cache")
+    target = import_model("swinunetr", file, cache=tmp_path / "cache").path
     model = load_model("swinunetr", CPU, cache=tmp_path / "cache")
     assert target == tmp_path / "cache" / "swinunetr" / "weights.pth"
     own = model.network.state_dict()
@@ -198,14 +261,16 @@ def test_a_partial_checkpoint_is_refused_and_the_old_one_stays(
     cache = tmp_path / "cache"
     import_model("swinunetr", saved(tmp_path / "good.pt", swin_state), cache)
     state = {key: value for key, value in swin_state.items() if not key.startswith(missing)}
-    with pytest.raises(ModelError, match=r"tensors are missing|another shape"):
+    with pytest.raises(ModelError, match=r"are missing|another shape"):
         import_model("swinunetr", saved(tmp_path / "bad.pt", state), cache)
     assert load_model("swinunetr", CPU, cache).sha256 == sha256_of(tmp_path / "good.pt")
 
 
 def test_a_tensor_of_another_shape_is_named(swin_state: State, tmp_path: Path) -> None:
     state = {**swin_state, "swinViT.patch_embed.proj.bias": torch.zeros(7)}
-    with pytest.raises(ModelError, match=r"the first is swinViT\.patch_embed\.proj\.bias"):
+    with pytest.raises(
+        ModelError, match=r"1 have another shape \(swinViT\.patch_embed\.proj\.bias\)"
+    ):
         load_model(str(saved(tmp_path / "w.pt", state)), CPU)
 
 
@@ -231,8 +296,11 @@ def test_the_embedded_networks_weights_are_no_swinunetr(
 
 
 def test_a_feature_size_that_no_swinunetr_has_is_refused(tmp_path: Path) -> None:
-    state = {"swinViT.x": torch.zeros(1), "encoder1.layer.conv1.conv.weight": torch.zeros(7, 1)}
-    with pytest.raises(ModelError, match="feature size 7"):
+    state = {
+        "swinViT.patch_embed.proj.weight": torch.zeros(1),
+        "encoder1.layer.conv1.conv.weight": torch.zeros(7, 1),
+    }
+    with pytest.raises(ModelError, match="its first layer has 7 channels, not a multiple of 12"):
         load_model(str(saved(tmp_path / "w.pt", state)), CPU)
 
 
@@ -266,16 +334,16 @@ def test_a_damaged_description_of_the_tiny_network_is_refused(
 
 
 def test_imported_weights_that_changed_are_refused(swin_state: State, tmp_path: Path) -> None:
-    target = import_model("swinunetr", saved(tmp_path / "w.pt", swin_state), tmp_path)
+    target = import_model("swinunetr", saved(tmp_path / "w.pt", swin_state), tmp_path).path
     target.write_bytes(target.read_bytes() + b"x")
     with pytest.raises(ModelError, match="changed since its import"):
         load_model("swinunetr", CPU, tmp_path)
 
 
 def test_a_damaged_record_of_the_import_is_refused(swin_state: State, tmp_path: Path) -> None:
-    target = import_model("swinunetr", saved(tmp_path / "w.pt", swin_state), tmp_path)
+    target = import_model("swinunetr", saved(tmp_path / "w.pt", swin_state), tmp_path).path
     target.with_name("record.json").write_text("{")
-    with pytest.raises(ModelError, match="import the weights again"):
+    with pytest.raises(ModelError, match="fetch or import the weights again"):
         load_model("swinunetr", CPU, tmp_path)
 
 

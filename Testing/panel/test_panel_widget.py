@@ -544,6 +544,29 @@ def test_the_model_is_described_with_its_licence_and_memory(panel, painted):
     assert painted
 
 
+def test_a_published_model_is_described_with_its_licence_and_how_to_get_it(
+    panel, painted, tmp_path, monkeypatch
+):
+    from reglora_core.models import registry
+
+    monkeypatch.setattr(registry, "default_cache", lambda: tmp_path)
+    names = [panel.ui.baseModelBox.itemText(k) for k in range(panel.ui.baseModelBox.count)]
+    assert names == registry.model_names()
+    panel.parameters.baseModel = "vista3d"
+    text = panel.ui.modelMessage.text
+    assert "Licence: NVIDIA License: research or evaluation only" in text
+    assert "Not on this computer yet" in text
+    assert "reglora models fetch vista3d" in text
+    assert "GB needed" not in text
+    (tmp_path / "vista3d").mkdir()
+    (tmp_path / "vista3d" / "weights.pt").write_bytes(b"")
+    panel.updateModel()
+    assert "Not on this computer" not in panel.ui.modelMessage.text
+    panel.parameters.baseModel = "reglora-tiny"
+    assert "GB needed to adapt" in panel.ui.modelMessage.text
+    assert painted
+
+
 def test_correct_and_adapt_again_from_the_adapter(panel, painted, host):
     volume, segmentation = painted
     adaptAndWait(host, panel)

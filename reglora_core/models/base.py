@@ -10,7 +10,7 @@ import torch  # noqa: TID253
 from torch import nn  # noqa: TID253
 
 from reglora_core.errors import ModelError
-from reglora_core.models.registry import ModelEntry
+from reglora_core.models.entry import ModelEntry
 
 
 class Family(Protocol):
@@ -48,12 +48,14 @@ class BaseModel:
     patch: tuple[int, int, int]
 
     def with_smaller_patch(self) -> BaseModel | None:
-        """Return the model with windows of half the edge, or None where that is too small."""
-        depth, rows, columns = (
-            max(size // 2 // self.stride, 1) * self.stride for size in self.patch
-        )
+        """Return the model with windows of half the edge, or None where that is too small.
+
+        Half is rounded up to whole strides, and two of them are the least: at the coarsest level
+        one voxel has no variance to be normalised by.
+        """
+        depth, rows, columns = (-(-size // 2 // self.stride) * self.stride for size in self.patch)
         patch = (depth, rows, columns)
-        if patch == self.patch or min(patch) < SMALLEST_PATCH:
+        if patch == self.patch or min(patch) < max(SMALLEST_PATCH, 2 * self.stride):
             return None
         return replace(self, patch=patch)
 

@@ -1,50 +1,21 @@
 """The base networks by name: what they are, where their weights are, how they want their input.
 
 Reading this needs nothing beyond the standard library, so the panel can list the models before
-torch is installed.
+torch is installed. The published networks' facts are in `reglora_core.models.published`, their
+sources in docs/models.md.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from reglora_core.errors import ModelError
-
-
-@dataclass(frozen=True)
-class ModelEntry:
-    """One base network.
-
-    Attributes:
-        family: the code that builds it (`reglora_core.models.loading`).
-        weights: file in the package's `weights` folder; empty where it must be imported.
-        url: where its publishers offer the weights.
-        licence: of the weights, as their publishers state it.
-        modality, window: what it was trained on; HU mapped onto its input range.
-        spacing_mm, orientation, patch_size: of the working grid; patch_size in voxels (z, y, x).
-        adapter_targets: regular expression for the names of the layers that get an update.
-        classes: trained classes, background first; empty: read from the weights.
-    """
-
-    name: str
-    family: str
-    description: str
-    licence: str
-    modality: str
-    window: tuple[float, float]
-    spacing_mm: float
-    patch_size: tuple[int, int, int]
-    adapter_targets: str
-    orientation: str = "LPS"
-    weights: str = ""
-    url: str = ""
-    citation: str = ""
-    parameters: str = ""
-    classes: tuple[str, ...] = ()
-
+from reglora_core.models.entry import ModelEntry
+from reglora_core.models.published import PUBLISHED
 
 _ENTRIES = (
     ModelEntry(
@@ -63,21 +34,7 @@ _ENTRIES = (
         citation="this project; see weights/reglora-tiny.md",
         parameters="4.2 M",
     ),
-    ModelEntry(
-        name="swinunetr",
-        family="swinunetr",
-        description="SwinUNETR in FSEFT's configuration; its weights are imported from a file",
-        licence="of the weights' publishers; see url",
-        modality="CT",
-        window=(-175, 250),
-        spacing_mm=1.5,
-        patch_size=(96, 96, 96),
-        adapter_targets=r"^swinViT\.layers\d\.\d\.blocks\.\d\.attn\.qkv$",
-        orientation="RAS",
-        url="https://github.com/jusiro/fewshot-finetuning",
-        citation="Silva-Rodriguez et al., Medical Image Analysis 103 (2025), arXiv 2303.17051",
-        parameters="62.2 M",
-    ),
+    *PUBLISHED,
 )
 
 
@@ -116,21 +73,77 @@ def weights_file(entry: ModelEntry, cache: Path | None = None) -> Path:
     for path in sorted(folder.glob("weights.*")):
         return path
     message = f"model {entry.name!r}: its weights are not on this computer"
-    hint = f"get them from {entry.url}, then: reglora models import {entry.name} FILE"
-    raise ModelError(message, hint)
+    raise ModelError(message, _how_to_get(entry))
+
+
+def _how_to_get(entry: ModelEntry) -> str:
+    by_import = f"reglora models import {entry.name} FILE"
+    if not entry.url:
+        return f"take them from a file: {by_import}"
+    return f"reglora models fetch {entry.name}, or take them from a file: {by_import}"
+
+
+def is_here(entry: ModelEntry, cache: Path | None = None) -> bool:
+    """Tell whether a base network's weights are on this computer."""
+    try:
+        return weights_file(entry, cache).is_file()
+    except ModelError:
+        return False
+
+
+def describe(entry: ModelEntry, cache: Path | None = None) -> dict[str, Any]:
+    """Return what is known of a base network, as JSON has it; what is unknown is left out."""
+    known = {key: value for key, value in vars(entry).items() if value not in ("", (), None)}
+    if is_here(entry, cache):
+        known["file"] = str(weights_file(entry, cache))
+    return {**known, "is_here": is_here(entry, cache)}
+
+
+def download_address(entry: ModelEntry, mirror: str = "") -> str:
+    """Return where a base network's weights are downloaded from.
+
+    Args:
+        entry: the base network.
+        mirror: address of a folder with the files as ``<model's name>/<publishers' file name>``;
+            empty: the publishers' own.
+
+    Raises:
+        ModelError: they are not offered for download, or the mirror is no web address.
+    """
+    if not entry.url:
+        message = f"model {entry.name!r} is not offered for download"
+        raise ModelError(message, _how_to_get(entry))
+    address = f"{mirror.rstrip('/')}/{entry.name}/{entry.file_name}" if mirror else entry.url
+    if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).netloc:
+        message = f"mirror {mirror!r}: not a web address"
+        raise ModelError(message, "give one that begins with https://, or import a file instead")
+    return address
 
 
 def recorded_sha256(path: Path) -> str:
-    """Return the checksum recorded when weights were imported, or an empty text.
+    """Return the checksum recorded when weights were taken into the cache, or an empty text.
+
+    Raises:
+        ModelError: the record is damaged.
+    """
+    return str(read_record(path.parent).get("sha256", ""))
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return what was recorded of the weights in a folder of the cache; empty: nothing.
 
     Raises:
         ModelError: the record is damaged.
     """
     try:
-        record = json.loads(path.with_name("record.json").read_text(encoding="utf-8"))
-        return str(record["sha256"])
+        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        if not record["sha256"]:
+            raise ValueError
     except FileNotFoundError:
-        return ""
+        return {}
     except (OSError, ValueError, TypeError, KeyError) as error:
-        message = f"{path.parent}: the record of the import is damaged"
-        raise ModelError(message, "import the weights again") from error
+        message = f"{folder}: the record of its weights is damaged"
+        raise ModelError(
+            message, "delete the folder, then fetch or import the weights again"
+        ) from (error)
+    return dict(record)

@@ -1,17 +1,20 @@
-"""``swinunetr``: MONAI's SwinUNETR in FSEFT's configuration (Silva-Rodriguez et al., MedIA 2025).
+"""``swinunetr`` and ``swinvit``: MONAI's SwinUNETR, and its Swin transformer alone.
 
-feature_size 48, depths 2/2/2/2, heads 3/6/12/24, window 7, one input channel, 62.19 M parameters;
-its input is oriented to RAS, 1.5 mm isotropic, HU [-175, 250] mapped onto [0, 1].
+The published ones have feature_size 48, depths 2/2/2/2, heads 3/6/12/24, window 7 and one input
+channel: 62.19 M parameters, 8.06 M of them in the transformer (Hatamizadeh et al., arXiv
+2201.01266).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch  # noqa: TID253
 from monai.networks.nets import SwinUNETR  # noqa: TID253
+from monai.networks.nets.swin_unetr import SwinTransformer  # noqa: TID253
 
-HU_WINDOW = (-175.0, 250.0)
+from reglora_core.models.inputs import InputRange, from_ras
 
 
 def build(feature_size: int = 48, classes: int = 1) -> SwinUNETR:
@@ -19,8 +22,16 @@ def build(feature_size: int = 48, classes: int = 1) -> SwinUNETR:
     return SwinUNETR(in_channels=1, out_channels=classes, feature_size=feature_size)
 
 
+def build_encoder(feature_size: int = 48) -> SwinTransformer:
+    """Return the network's transformer alone, untrained."""
+    return build(feature_size).swinViT
+
+
+@dataclass(frozen=True)
 class SwinFamily:
-    """SwinUNETR as a base network."""
+    """SwinUNETR as a base network: features are its decoder's."""
+
+    inputs: InputRange = field(default_factory=InputRange)
 
     def stride(self, network: Any) -> int:
         del network
@@ -32,11 +43,10 @@ class SwinFamily:
 
     def feature_maps(self, network: Any, hounsfield: torch.Tensor) -> list[torch.Tensor]:
         """Return the decoder's six maps, /32 to full resolution, in canonical orientation."""
-        low, high = HU_WINDOW
-        inputs = ((hounsfield - low) / (high - low)).clamp(0, 1)[:, None]
-        states = network.swinViT(_to_ras(inputs), network.normalize)
+        inputs = self.inputs.ras(hounsfield)
+        states = network.swinViT(inputs, network.normalize)
         skips = [
-            network.encoder1(_to_ras(inputs)),
+            network.encoder1(inputs),
             network.encoder2(states[0]),
             network.encoder3(states[1]),
             network.encoder4(states[2]),
@@ -49,13 +59,28 @@ class SwinFamily:
         )  # fmt: skip
         for block, skip in zip(blocks, reversed(skips), strict=True):
             maps.append(block(maps[-1], skip))
-        return [_from_ras(level) for level in maps]
+        return [from_ras(level) for level in maps]
 
 
-def _to_ras(canonical: torch.Tensor) -> torch.Tensor:
-    """Turn axes (z to S, y to P, x to L) into (x to R, y to A, z to S)."""
-    return canonical.flip(-1, -2).transpose(-1, -3)
+@dataclass(frozen=True)
+class SwinEncoderFamily:
+    """SwinUNETR's transformer as a base network, for weights that come without a decoder.
 
+    Features are its five normalised states, /32 to /2, and the input itself.
+    """
 
-def _from_ras(ras: torch.Tensor) -> torch.Tensor:
-    return ras.transpose(-1, -3).flip(-1, -2)
+    inputs: InputRange = field(default_factory=InputRange)
+
+    def stride(self, network: Any) -> int:
+        del network
+        return 32
+
+    def widths(self, network: Any) -> tuple[int, ...]:
+        size = network.embed_dim
+        return (16 * size, 8 * size, 4 * size, 2 * size, size, 1)
+
+    def feature_maps(self, network: Any, hounsfield: torch.Tensor) -> list[torch.Tensor]:
+        """Return the states, coarse to fine, and the input, in canonical orientation."""
+        inputs = self.inputs.ras(hounsfield)
+        states = network(inputs, normalize=True)
+        return [from_ras(level) for level in (*states[::-1], inputs)]

@@ -2,7 +2,7 @@
 
 Evidence, per organ and off the paint: how certain the fused score is, how far the heads, the
 propagation and the result agree, how wide the gaps between the painted slices are, how often the
-organ is painted, how large it is, and its Dice on slices that were left out. A ridge regression on
+organ is painted, and how large it is. Its Dice on slices that were left out added nothing. A ridge regression on
 the logit of the Dice turns that into an estimate, and the quantiles of its errors on scans that
 took no part in the fit into a range that holds the true Dice four times in five. The coefficients
 are in `confidence.json`, with the scans that they were fitted on;
@@ -43,7 +43,6 @@ class Evidence:
         beyond: share of the organ outside the outermost slices on which it is painted.
         slices: annotated slices that show it, over all scans.
         ml: its volume.
-        held_out: its Dice on slices that were left out; None where it has none.
     """
 
     certainty: float
@@ -54,12 +53,10 @@ class Evidence:
     beyond: float
     slices: int
     ml: float
-    held_out: float | None
 
     def features(self) -> list[float]:
         """Return what the regression sees, a constant first."""
         gap = math.log(min(max(self.gap_mm, 1.0), WIDEST_GAP_MM) / 30.0)
-        has_held_out = self.held_out is not None
         return [
             1.0,
             _logit(self.certainty),
@@ -70,14 +67,12 @@ class Evidence:
             self.beyond,
             1.0 / max(self.slices, 1),
             math.log(max(self.ml, 0.05)),
-            float(has_held_out),
-            _logit(self.held_out) if self.held_out is not None else 0.0,
         ]
 
 
 FEATURES = (
     "constant", "certainty", "heads", "propagation", "experts", "gap", "beyond", "slices",
-    "volume", "has_held_out", "held_out",
+    "volume",
 )  # fmt: skip
 
 
@@ -165,10 +160,7 @@ def evidence_of(task: Task, fitted: Fitted) -> dict[str, Evidence | None]:
                 fitted.experts.paints[number][place],
                 math.prod(painting.scan.grid.working_spacing) / 1000,
             )
-    return {
-        organ.name: own.evidence(fitted.held_out.get(organ.name))
-        for organ, own in zip(task.organs, sums, strict=True)
-    }
+    return {organ.name: own.evidence() for organ, own in zip(task.organs, sums, strict=True)}
 
 
 @dataclass
@@ -188,7 +180,7 @@ class _Sums:
     slices: int = 0
     ml: float = 0.0
 
-    def evidence(self, held_out: float | None) -> Evidence | None:
+    def evidence(self) -> Evidence | None:
         if not self.result:
             return None
         return Evidence(
@@ -200,7 +192,6 @@ class _Sums:
             beyond=self.beyond / self.result,
             slices=self.slices,
             ml=self.ml,
-            held_out=held_out,
         )
 
 

@@ -1,12 +1,14 @@
-"""Fit the estimate of each organ's Dice on finished jobs of the accuracy benchmark. Not a test.
+"""Fit the estimate of each organ's Dice, and test it on other scans. Not a test.
 
-    python Testing/benchmarks/fit_confidence.py --out bench/accuracy [--write]
-        [--fit torso pt_201 ... pt_219] [--test pt_220 ... pt_239 sample]
+    python Testing/benchmarks/fit_confidence.py collect [--data FOLDER] [--cases ...] --out FILE
+    python Testing/benchmarks/fit_confidence.py fit --out FILE [--jobs bench/accuracy] [--write]
 
-The runs' own evidence (report.json) and the true Dice come from OUT/jobs. Ridge regression on the
-logit of the Dice with fixed signs; its penalty, and the errors that the range is made from, by
-leaving one scan of the fit out at a time. The scans of --test take no part in either: the table
-says how well the estimate does on them, beside the held-out Dice that a run had to offer before.
+`collect` paints scans on 3, 5 and 8 slices, fits heads and experts and keeps the evidence with the
+true Dice, a line per scan and number of slices; it goes on where it was stopped. `fit`: ridge
+regression on the logit of the Dice with fixed signs; its penalty, and the errors that the range is
+made from, by leaving one scan of the fit out at a time. The scans of TEST take no part in either:
+the table says how well the estimate does on them, also after whole adaptations where the accuracy
+benchmark was run (--jobs), beside the held-out Dice that a run had to offer before.
 """
 
 from __future__ import annotations
@@ -17,16 +19,21 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np  # noqa: TID253
+import torch  # noqa: TID253
 from scipy.optimize import lsq_linear  # noqa: TID253
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
 
+from accuracy.episode import Episode, PaintedScan
 from accuracy.methods import OURS
+from accuracy.scans import sample_scan, torso_scan, validation_patients
+from bench_accuracy import data_folder
 from reglora_core.confidence import (
     COEFFICIENTS,
     DOUBTFUL,
@@ -35,13 +42,18 @@ from reglora_core.confidence import (
     SMALLEST,
     Evidence,
     Regression,
+    evidence_of,
 )
+from reglora_core.errors import InputError
+from reglora_core.models.loading import load_model
 from reglora_core.output import write_json
 
+COUNTS = (3, 5, 8)
+KEYS = tuple(field.name for field in fields(Evidence))
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)
 SIGNS = {
     "certainty": 1, "heads": 1, "propagation": 1, "experts": 1, "gap": -1, "beyond": -1,
-    "slices": -1, "volume": 1, "held_out": 1,
+    "slices": -1, "volume": 1,
 }  # fmt: skip
 FIT = ("torso", *(f"pt_{number}" for number in range(201, 220)))
 TEST = (*(f"pt_{number}" for number in range(220, 240)), "sample")
@@ -49,31 +61,76 @@ TEST = (*(f"pt_{number}" for number in range(220, 240)), "sample")
 
 @dataclass(frozen=True)
 class Known:
-    """An organ of a finished job: what the run saw of it, and its true Dice."""
+    """An organ of a result: what the run saw of it, and its true Dice."""
 
     case: str
     slices: int
     organ: str
     evidence: Evidence
     dice: float
+    held_out: float | None = None
 
 
-def read_known(folder: Path, cases: Sequence[str]) -> list[Known]:
-    """Return the painted organs of the cases' jobs of which something was found."""
+def collect(arguments: argparse.Namespace) -> int:
+    """Add the missing scans to the file."""
+    model = load_model(arguments.model, torch.device("cpu"))
+    scans = {own.name: own for own in validation_patients(arguments.data, 33)}
+    scans["torso"] = torso_scan(arguments.data)
+    scans["sample"] = sample_scan(arguments.sample)
+    for name in arguments.cases or [*FIT, *TEST]:
+        for count in COUNTS:
+            if name not in scans or (name, count) in done(arguments.out):
+                continue
+            painted = PaintedScan.of(scans[name], "axial", count, model.entry.spacing_mm)
+            fitted = Episode.of(model, painted).fitted(painted)
+            evidence = evidence_of(painted.task, fitted)
+            organs = {
+                organ: {"dice": dice, "evidence": vars(own)}
+                for organ, dice in painted.dice(fitted.scores[0]).items()
+                if (own := evidence[organ]) is not None
+            }
+            arguments.out.parent.mkdir(parents=True, exist_ok=True)
+            with arguments.out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"case": name, "slices": count, "organs": organs}) + "\n")
+    return 0
+
+
+def entries(path: Path) -> list[dict[str, Any]]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def done(path: Path) -> set[tuple[str, int]]:
+    return {(entry["case"], entry["slices"]) for entry in entries(path)}
+
+
+def read_collected(path: Path, cases: Sequence[str]) -> list[Known]:
+    """Return the organs of the cases of which something was found."""
+    return [
+        Known(entry["case"], entry["slices"], organ, Evidence(**own["evidence"]), own["dice"])
+        for entry in entries(path)
+        if entry["case"] in cases
+        for organ, own in entry["organs"].items()
+    ]
+
+
+def read_jobs(folder: Path, cases: Sequence[str]) -> list[Known]:
+    """Return the painted organs of the accuracy benchmark's jobs of which something was found."""
     found = []
     for path in sorted((folder / "jobs").glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        job = record["job"]
-        evidence = record.get("report", {}).get("evidence", {})
+        job, report = record["job"], record.get("report", {})
         case = "-".join(scan["name"] for scan in job["scans"])
-        if job["role"] != "in-scan" or case not in cases or not evidence:
+        if job["role"] != "in-scan" or case not in cases or "evidence" not in report:
             continue
+        held_out = {organ["name"]: organ["held_out_dice"] for organ in report["organs"]}
         ours = next(own for own in record["results"] if own["method"] == OURS)
         for organ in ours["organs"]:
-            own = evidence.get(organ["name"])
+            name, own = organ["name"], report["evidence"].get(organ["name"])
             if own is not None and organ["reference_voxels"]:
-                known = Known(case, job["slices"], organ["name"], Evidence(**own), organ["dice"])
-                found.append(known)
+                evidence = Evidence(**{key: own[key] for key in KEYS})
+                before = held_out.get(name)
+                found.append(Known(case, job["slices"], name, evidence, organ["dice"], before))
     return found
 
 
@@ -141,11 +198,7 @@ def described(name: str, known: Sequence[Known], regression: Regression) -> str:
     flagged = [dice for dice, own in zip(true, said, strict=True) if own.is_doubtful]
     wrong = sum(dice < DOUBTFUL for dice in true)
     hits = sum(dice < DOUBTFUL for dice in flagged)
-    held_out = [
-        dice - own.evidence.held_out
-        for dice, own in zip(true, known, strict=True)
-        if own.evidence.held_out is not None
-    ]
+    before = [own.dice - own.held_out for own in known if own.held_out is not None]
     cells = [
         name,
         str(len(known)),
@@ -155,23 +208,17 @@ def described(name: str, known: Sequence[Known], regression: Regression) -> str:
         f"{statistics.mean(inside):.0%}",
         f"{hits} of {len(flagged)}",
         f"{hits} of {wrong}",
-        f"{statistics.mean(map(abs, held_out)):.3f} ({len(held_out)})" if held_out else "-",
+        f"{statistics.mean(map(abs, before)):.3f} ({len(before)})" if before else "-",
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("bench") / "accuracy")
-    parser.add_argument("--fit", nargs="+", default=FIT)
-    parser.add_argument("--test", nargs="*", default=TEST)
-    parser.add_argument("--write", action="store_true", help=f"to {COEFFICIENTS.name}")
-    arguments = parser.parse_args(argv)
-    if shared := set(arguments.fit) & set(arguments.test):
-        parser.error(f"both in --fit and in --test: {' '.join(sorted(shared))}")
-    known = read_known(arguments.out, arguments.fit)
+def fit_and_test(arguments: argparse.Namespace) -> int:
+    """Print the table and the weights; write them where asked to."""
+    known = read_collected(arguments.out, FIT)
     if len({own.case for own in known}) < 3:
-        parser.error(f"{arguments.out}: fewer than three scans to fit on; run bench_accuracy first")
+        message = f"{arguments.out}: fewer than three scans to fit on"
+        raise InputError(message, "run collect first")
     regression = fit(known)
     heading = (
         "scans", "organs", "true - said", "mean size", "r", "in the range", "flagged: wrong",
@@ -179,12 +226,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     lines = [f"| {' | '.join(heading)} |", "|---" * len(heading) + "|"]
     lines.append(described("fitted on", known, regression))
-    for case in (
-        ("OpenKBP", [c for c in arguments.test if c.startswith("pt_")]),
-        *((c, [c]) for c in arguments.test if not c.startswith("pt_")),
-    ):
-        if own := read_known(arguments.out, case[1]):
-            lines.append(described(case[0], own, regression))
+    patients = [case for case in TEST if case.startswith("pt_")]
+    for where, cases in (("OpenKBP", patients), ("sample CT", ["sample"])):
+        for what, found in (
+            ("first result", read_collected(arguments.out, cases)),
+            ("adapted", read_jobs(arguments.jobs, cases)),
+        ):
+            if len(found) > 2:
+                lines.append(described(f"{where}, {what}", found, regression))
     pairs = zip(FEATURES, regression.weights, strict=True)
     sys.stdout.write("\n".join(lines) + "\n\n")
     sys.stdout.write(", ".join(f"{name} {weight:+.2f}" for name, weight in pairs))
@@ -192,6 +241,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.write:
         write_json(COEFFICIENTS, regression.to_dict())
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    commands = parser.add_subparsers(required=True)
+    one = commands.add_parser("collect")
+    one.add_argument("--data", type=Path, default=data_folder())
+    one.add_argument("--sample", type=Path, default=HERE.parents[1] / ".cache" / "sample")
+    one.add_argument("--model", default="reglora-tiny")
+    one.add_argument("--cases", nargs="*", default=())
+    one.set_defaults(work=collect)
+    other = commands.add_parser("fit")
+    other.add_argument("--jobs", type=Path, default=Path("bench") / "accuracy")
+    other.add_argument("--write", action="store_true", help=f"to {COEFFICIENTS.name}")
+    other.set_defaults(work=fit_and_test)
+    for own in (one, other):
+        own.add_argument("--out", type=Path, default=Path("bench") / "confidence.jsonl")
+    arguments = parser.parse_args(argv)
+    try:
+        code: int = arguments.work(arguments)
+    except InputError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return code
 
 
 if __name__ == "__main__":

@@ -23,11 +23,11 @@ from reglora_core.experts import PaintedGrid
 
 GOOD = Evidence(
     certainty=0.92, heads=0.93, propagation=0.9, experts=0.88, gap_mm=25.0, beyond=0.05,
-    slices=4, ml=200.0, held_out=0.85,
+    slices=4, ml=200.0,
 )  # fmt: skip
 BAD = Evidence(
     certainty=0.45, heads=0.4, propagation=0.35, experts=0.1, gap_mm=90.0, beyond=0.7,
-    slices=1, ml=3.0, held_out=None,
+    slices=1, ml=3.0,
 )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def scores_of(mask: torch.Tensor, certainty: float) -> torch.Tensor:
 def sums_for(fused: torch.Tensor, heads: torch.Tensor, carried: torch.Tensor) -> Evidence:
     sums = [_Sums()]
     _add(sums, fused, heads, carried, painted_grid(), 0.09)
-    evidence = sums[0].evidence(0.5)
+    evidence = sums[0].evidence()
     assert evidence is not None
     return evidence
 
@@ -95,14 +95,13 @@ def test_the_evidence_is_of_voxels_without_paint() -> None:
     # 16 voxels at .9 within, and 6 planes of 16 voxels less those at .1 outside
     score = 16 * 0.9 + (6 * 16 - 16) * 0.1
     assert evidence.certainty == pytest.approx(2 * 16 * 0.9 / (score + 16))
-    assert evidence.held_out == 0.5
 
 
 def test_an_organ_that_was_not_found_has_no_evidence() -> None:
     nothing = torch.zeros(8, 4, 4, dtype=torch.bool)
     sums = [_Sums()]
     _add(sums, *(scores_of(nothing, 0.9) for _ in range(3)), painted_grid(), 0.09)
-    assert sums[0].evidence(None) is None
+    assert sums[0].evidence() is None
 
 
 def known_organs(seed: int) -> list[Known]:
@@ -111,7 +110,7 @@ def known_organs(seed: int) -> list[Known]:
     found = []
     for number in range(120):
         certainty, experts = random.uniform(0.2, 0.95, 2)
-        own = replace(GOOD, certainty=certainty, experts=experts, held_out=None)
+        own = replace(GOOD, certainty=certainty, experts=experts)
         score = 0.3 + 0.7 * logit(certainty) + 0.4 * logit(experts) + random.normal(0, 0.3)
         found.append(Known(f"case_{number % 8}", 5, "liver", own, 1 / (1 + math.exp(-score))))
     return found

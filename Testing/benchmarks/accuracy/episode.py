@@ -14,7 +14,8 @@ from accuracy.paint import Paint, paint
 from accuracy.scans import Scan
 from reglora_core.annotation import annotation_of
 from reglora_core.events import ignore
-from reglora_core.fit import ExpertScores, Task, fit_heads, probabilities
+from reglora_core.fit import ExpertScores, Fitted, Task, fit_heads, probabilities
+from reglora_core.head import Head
 from reglora_core.job import Annotated
 from reglora_core.models.base import BaseModel
 from reglora_core.result import label_map_of, painted_over
@@ -54,12 +55,16 @@ class PaintedScan:
         return ExpertScores(self.task, self.task.paintings)
 
     def mean_dice(self, scores: Sequence[torch.Tensor]) -> float:
-        """Return the mean over the painted organs, off the paint, on the image's own grid."""
+        """Return the mean over the painted organs."""
+        return statistics.mean(self.dice(scores).values())
+
+    def dice(self, scores: Sequence[torch.Tensor]) -> dict[str, float]:
+        """Return the Dice of the painted organs off the paint, on the image's own grid."""
         organs = self.task.organs
         found = label_map_of(scores, organs, self.task.groups, self.painting.scan)
         found = painted_over(found, self.paint.labels, self.painting)
         places = {organ.name: index for index, organ in enumerate(found.organs)}
-        values = []
+        values = {}
         for index, organ in enumerate(self.reference.organs):
             if organ.name not in places:
                 continue
@@ -67,14 +72,15 @@ class PaintedScan:
             guess = self.paint.kept_slices.of(found.mask(places[organ.name]))
             if truth.any():
                 total = int(truth.sum()) + int(guess.sum())
-                values.append(2 * int((truth & guess).sum()) / total)
-        return statistics.mean(values)
+                values[organ.name] = 2 * int((truth & guess).sum()) / total
+        return values
 
 
 @dataclass(frozen=True)
 class Episode:
-    """The heads' probabilities on a painted scan, and the seconds that one pass took."""
+    """Heads on a painted scan, their probabilities, and the seconds that one pass took."""
 
+    heads: list[Head]
     by_heads: list[torch.Tensor]
     by_single_head: list[torch.Tensor]
     pass_seconds: float  # of processor time, network and heads over the scan
@@ -88,4 +94,9 @@ class Episode:
         start = time.process_time()
         both = probabilities(model, heads, paintings)
         seconds = time.process_time() - start
-        return cls(both, probabilities(model, heads[:1], paintings), seconds)
+        return cls(heads, both, probabilities(model, heads[:1], paintings), seconds)
+
+    def fitted(self, painted: PaintedScan) -> Fitted:
+        """Return the first result."""
+        scores = painted.experts.fused(self.by_heads, painted.task.groups)
+        return Fitted(self.heads, painted.experts, self.by_heads, scores)

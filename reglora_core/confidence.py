@@ -2,10 +2,10 @@
 
 Evidence, per organ and off the paint: how certain the fused score is, how far the heads, the
 propagation and the result agree, how wide the gaps between the painted slices are, how often the
-organ is painted, and how large it is. Its Dice on slices that were left out added nothing. A ridge regression on
-the logit of the Dice turns that into an estimate, and the quantiles of its errors on scans that
-took no part in the fit into a range that holds the true Dice four times in five. The coefficients
-are in `confidence.json`, with the scans that they were fitted on;
+organ is painted, and how large it is. (Its Dice on slices that were left out added nothing.) A
+ridge regression on the logit of the Dice turns that into an estimate, and the quantiles of its
+errors on scans that took no part in the fit into a range that holds the true Dice four times in
+five. The coefficients are in `confidence.json`, with the scans that they were fitted on;
 Testing/benchmarks/fit_confidence.py makes that file. How well it does is in docs/benchmarks.md.
 """
 

@@ -80,17 +80,33 @@ def fit_heads(
     paintings: Sequence[Painting],
     generator: torch.Generator,
     report: Report,
+    config: HeadConfig | None = None,
+    start: Sequence[Head] = (),
 ) -> list[Head]:
-    """Fit two heads on frozen features: one on uniform voxels, one with small organs favoured."""
-    config = HeadConfig()
+    """Fit two heads on frozen features: one on uniform voxels, one with small organs favoured.
+
+    Args:
+        model: whose features; stays as it is.
+        task: organs and groups.
+        paintings: where they are painted.
+        generator: source of randomness.
+        report: receives events, may stop the work.
+        config: how; by default that of a first fit.
+        start: two heads to go on from, with the statistics that they standardise by; they stay
+            as they are.
+    """
+    config = config or HeadConfig()
     pools = _pools(model, task, paintings, generator)
     features = torch.cat([pool.features for pool in pools])
     heads = []
     for number, pool in enumerate(pools):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-            head = Head(model.widths, task.groups, config).to(model.device)
-        head.standardise_by(features)
+        if start:
+            head = _copy(start[number])
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+                head = Head(model.widths, task.groups, config).to(model.device)
+            head.standardise_by(features)
 
         def at_step(step: int, loss: float, first: int = number * config.steps) -> None:
             if step % 10 == 9:

@@ -1,0 +1,134 @@
+"""Rules for the slice to paint next, compared by bench_corrections.py.
+
+    gap           the middle of the widest gap between painted slices; beyond the outermost ones
+                  a gap counts twice, because it is closed on one side only
+    even          of n + 1 evenly spaced slices the one that is farthest from the n painted
+    confidence    where the fused scores are least sure: per organ sum of p (1 - p) over the
+                  plane, by the organ's volume, summed over the organs
+    disagreement  where heads and propagation name different labels: per organ voxels of the
+                  plane that just one of the two gives it, by the organ's volume, summed
+
+All look between the first and the last plane in which the result has an organ. The last two
+profiles are smoothed by a Gaussian, so that a slice is chosen for its neighbourhood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch  # noqa: TID253
+
+from reglora_core.experts import PaintedGrid
+
+SIGMA_MM = 10.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a rule looks at, within the body's box of the working grid, one group.
+
+    Attributes:
+        paint: the annotated slices.
+        fused, heads, propagated: scores (organs + 1, z, y, x), in [0, 1].
+        is_open: bool per plane across the annotated slices' axis; whether it can be painted.
+    """
+
+    paint: PaintedGrid
+    fused: torch.Tensor
+    heads: torch.Tensor
+    propagated: torch.Tensor
+    is_open: torch.Tensor
+
+    @property
+    def spacing(self) -> float:
+        return self.paint.spacing[self.paint.axis]
+
+    def extent(self) -> tuple[int, int]:
+        """Return the first and the last plane that the result or the paint has an organ in."""
+        found = (self.fused.argmax(0) > 0).movedim(self.paint.axis, 0).flatten(1).any(1)
+        planes = found.nonzero().flatten()
+        painted = self.paint.indices
+        if not len(planes):
+            return int(painted.min()), int(painted.max())
+        return min(int(planes[0]), int(painted.min())), max(int(planes[-1]), int(painted.max()))
+
+    def chosen(self, profile: torch.Tensor) -> int | None:
+        """Return the open plane within the extent where a profile is largest."""
+        first, last = self.extent()
+        allowed = self.is_open.clone()
+        allowed[:first] = allowed[last + 1 :] = False
+        if not bool(allowed.any()):
+            return None
+        return int(profile.masked_fill(~allowed, -torch.inf).argmax())
+
+    def nearest(self, plane: float) -> int | None:
+        """Return the open plane within the extent that is nearest to a position."""
+        planes = torch.arange(len(self.is_open)).float()
+        return self.chosen(-(planes - plane).abs())
+
+
+def gap(seen: Seen) -> int | None:
+    painted = sorted(set(seen.paint.indices.tolist()))
+    first, last = seen.extent()
+    gaps = [
+        (after - before, (before + after) / 2)
+        for before, after in zip(painted, painted[1:], strict=False)
+    ]
+    gaps.append((2 * (painted[0] - first), (painted[0] + first) / 2))
+    gaps.append((2 * (last - painted[-1]), (painted[-1] + last) / 2))
+    return seen.nearest(max(gaps)[1])
+
+
+def even(seen: Seen) -> int | None:
+    painted = seen.paint.indices.float()
+    first, last = seen.extent()
+    count = len(painted) + 1
+    spaced = first + (torch.arange(count) + 0.5) / count * (last - first)
+    distances = (spaced[:, None] - painted).abs().amin(1)
+    return seen.nearest(float(spaced[distances.argmax()]))
+
+
+def confidence(seen: Seen) -> int | None:
+    p = seen.fused[1:]
+    volumes = _volumes(seen.fused)
+    unsure = _per_plane(p * (1 - p), seen) / volumes[:, None]
+    return seen.chosen(_smooth(unsure.sum(0), seen))
+
+
+def disagreement(seen: Seen) -> int | None:
+    ours, theirs = seen.heads.argmax(0), seen.propagated.argmax(0)
+    volumes = _volumes(seen.fused)
+    total = torch.zeros(len(seen.is_open))
+    for place in range(1, len(seen.fused)):
+        differs = ((ours == place) != (theirs == place)).float()
+        total += _per_plane(differs[None], seen)[0] / volumes[place - 1]
+    return seen.chosen(_smooth(total, seen))
+
+
+RULES: dict[str, Callable[[Seen], int | None]] = {
+    "gap": gap,
+    "even": even,
+    "confidence": confidence,
+    "disagreement": disagreement,
+}
+
+
+def _volumes(fused: torch.Tensor) -> torch.Tensor:
+    """Return the voxels of each organ in the result, one at least."""
+    counts = torch.bincount(fused.argmax(0).flatten(), minlength=len(fused))
+    return counts[1:].clamp_min(1).float()
+
+
+def _per_plane(values: torch.Tensor, seen: Seen) -> torch.Tensor:
+    """Return sums (organs, planes) of values (organs, z, y, x)."""
+    return values.movedim(seen.paint.axis + 1, 1).flatten(2).sum(2)
+
+
+def _smooth(profile: torch.Tensor, seen: Seen) -> torch.Tensor:
+    """Blur a profile of planes; what is painted has nothing left to gain."""
+    profile = profile.clone()
+    profile[seen.paint.indices] = 0
+    planes = torch.arange(len(profile)) * seen.spacing
+    weights = torch.exp(-((planes[:, None] - planes) ** 2) / (2 * SIGMA_MM**2))
+    return weights @ profile

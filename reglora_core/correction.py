@@ -21,6 +21,7 @@ from reglora_core.events import Report
 from reglora_core.features import remembering
 from reglora_core.fit import ExpertScores, Fitted, Task, fit_heads, probabilities
 from reglora_core.head import Groups, Head, HeadConfig
+from reglora_core.job import AdaptJob
 from reglora_core.models.base import BaseModel
 from reglora_core.organs import Organ
 
@@ -51,6 +52,33 @@ class WarmStart:
         if self.gone:
             parts.append(f"no longer there: {', '.join(self.gone)}")
         return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Route:
+    """How the paint is answered, and why; `start` is there for a correction round alone."""
+
+    why: str
+    start: WarmStart | None = None
+
+    @property
+    def path(self) -> str:
+        return "full" if self.start is None else "correction"
+
+
+def choose_route(job: AdaptJob, model: BaseModel, organs: Sequence[Organ], report: Report) -> Route:
+    """Return a correction round where one is asked for and can be; the update is on the model.
+
+    Where the earlier adapter does not fit, a warning says so, and the whole adaptation is done.
+    """
+    if not job.correct or job.from_adapter is None:
+        return Route("no correction was asked for")
+    try:
+        start = warm_start(job.from_adapter, model, organs)
+    except AdapterError as error:
+        report("warning", message=f"no correction round but a full adaptation: {error.message}")
+        return Route(error.message)
+    return Route(start.why, start)
 
 
 def warm_start(path: Path, model: BaseModel, organs: Sequence[Organ]) -> WarmStart:

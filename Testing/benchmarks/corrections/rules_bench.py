@@ -170,5 +170,3 @@ def compare_rules(scan: Scan, model: str, start: int, count: int, rules: list[st
     rounds = Rounds(scan, model)
     first = rounds.round(rounds.first_slices(start), 0, [])
     return [row for rule in rules for row in play(rounds, rule, first, count)]
-
-

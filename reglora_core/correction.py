@@ -3,8 +3,7 @@
 After an adaptation the user paints one more slice, or repaints one, and adapts again. The
 low-rank update of the earlier adapter stays as it is, its heads are fitted on to all of the paint
 as it is now (an organ is told by its name, a new one starts afresh), the experts are done again,
-and all are fused as ever. Heads before and after count the same: what was right elsewhere is not
-unlearned for the sake of one slice (docs/corrections.md has the alternatives, measured).
+and all are fused as ever. Alternatives, with figures: docs/corrections.md.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from reglora_core.adapter import Adapter, load_adapter
 from reglora_core.errors import AdapterError
 from reglora_core.events import Report
 from reglora_core.features import remembering
-from reglora_core.fit import ExpertScores, Fitted, Task, fit_heads, probabilities
+from reglora_core.fit import ExpertScores, Fitted, Task, WarmHeads, fit_heads, probabilities
 from reglora_core.head import Groups, Head, HeadConfig
 from reglora_core.job import AdaptJob
 from reglora_core.models.base import BaseModel
 from reglora_core.organs import Organ
 
-CORRECTION = HeadConfig(steps=100, learning_rate=2e-3)
+CORRECTION = HeadConfig(steps=60, learning_rate=1e-3)
 HEADS = 2  # that an adaptation fits
 
 
@@ -122,9 +121,9 @@ def correct(
     model = remembering(model)
     earlier = warm_heads(start.adapter, model, task, generator)
     config = CORRECTION if not start.new else HeadConfig()
-    heads = fit_heads(model, task, task.paintings, generator, report, config, earlier)
-    every = heads if start.new else [*earlier, *heads]
-    own = probabilities(model, every, task.paintings)
+    warm = WarmHeads(earlier, config)
+    heads = fit_heads(model, task, task.paintings, generator, report, warm)
+    own = probabilities(model, heads, task.paintings)
     experts = ExpertScores(task, task.paintings)
     known = start.adapter.held_out_dice
     return Fitted(

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import torch  # noqa: TID253
 import torch.nn.functional as F  # noqa: TID253
-from torch import nn  # noqa: TID253
 from monai.data.utils import dense_patch_slices  # noqa: TID253
+from torch import nn  # noqa: TID253
 
 from reglora_core.intensity import AIR_HU
 from reglora_core.models.base import BaseModel, Family

@@ -74,14 +74,21 @@ class Fitted:
     remarks: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class WarmHeads:
+    """Two heads to go on from, with the statistics that they standardise by, and how."""
+
+    heads: Sequence[Head]
+    config: HeadConfig
+
+
 def fit_heads(
     model: BaseModel,
     task: Task,
     paintings: Sequence[Painting],
     generator: torch.Generator,
     report: Report,
-    config: HeadConfig | None = None,
-    start: Sequence[Head] = (),
+    start: WarmHeads | None = None,
 ) -> list[Head]:
     """Fit two heads on frozen features: one on uniform voxels, one with small organs favoured.
 
@@ -91,17 +98,15 @@ def fit_heads(
         paintings: where they are painted.
         generator: source of randomness.
         report: receives events, may stop the work.
-        config: how; by default that of a first fit.
-        start: two heads to go on from, with the statistics that they standardise by; they stay
-            as they are.
+        start: heads to go on from; they stay as they are.
     """
-    config = config or HeadConfig()
+    config = HeadConfig() if start is None else start.config
     pools = _pools(model, task, paintings, generator)
     features = torch.cat([pool.features for pool in pools])
     heads = []
     for number, pool in enumerate(pools):
-        if start:
-            head = _copy(start[number])
+        if start is not None:
+            head = _copy(start.heads[number])
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))

@@ -88,9 +88,9 @@ def _in_image(number: int, painting: Painting, result: LabelMap) -> NextSlice | 
 
 def _whole_slices(annotation: Annotation) -> list[int]:
     """Return the annotated slices that are labelled for the most part."""
-    labelled = sum((layer != UNLABELLED).flatten(1).float().mean(1) for layer in annotation.layers)
-    share = labelled / len(annotation.layers)
-    return [k for k, own in zip(annotation.slices, share.tolist(), strict=True) if own >= 0.5]
+    layer = annotation.layers[0]  # what is unlabelled is so on every layer
+    share = (layer != UNLABELLED).flatten(1).float().mean(1).tolist()
+    return [k for k, own in zip(annotation.slices, share, strict=True) if own >= 0.5]
 
 
 def _widest(painted: list[int], first: int, last: int) -> tuple[int, int, str]:

@@ -39,7 +39,7 @@ Row = dict[str, object]
 
 def scans_of(options: argparse.Namespace) -> list[Scan]:
     """Return the scans that are there, in a fixed order, reduced to --cases where given."""
-    found = [torso_scan(options.data), *validation_patients(options.data, options.patients)]
+    found = [*validation_patients(options.data, options.patients), torso_scan(options.data)]
     found += [sample_scan(options.sample)] if "sample" in options.cases else []
     known = [scan for scan in found if scan.image.is_file()]
     return [scan for scan in known if not options.cases or scan.name in options.cases]

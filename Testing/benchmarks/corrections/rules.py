@@ -14,6 +14,7 @@ profiles are smoothed by a Gaussian, so that a slice is chosen for its neighbour
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -71,10 +72,7 @@ class Seen:
 def gap(seen: Seen) -> int | None:
     painted = sorted(set(seen.paint.indices.tolist()))
     first, last = seen.extent()
-    gaps = [
-        (after - before, (before + after) / 2)
-        for before, after in zip(painted, painted[1:], strict=False)
-    ]
+    gaps = [(after - before, (before + after) / 2) for before, after in itertools.pairwise(painted)]
     gaps.append((2 * (painted[0] - first), (painted[0] + first) / 2))
     gaps.append((2 * (last - painted[-1]), (painted[-1] + last) / 2))
     return seen.nearest(max(gaps)[1])

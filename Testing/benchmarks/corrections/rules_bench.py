@@ -17,7 +17,7 @@ from reglora_core.annotation import annotation_of
 from reglora_core.correction import CORRECTION
 from reglora_core.events import ignore
 from reglora_core.features import remembering
-from reglora_core.fit import ExpertScores, Task, fit_heads, probabilities
+from reglora_core.fit import ExpertScores, Task, WarmHeads, fit_heads, probabilities
 from reglora_core.head import Head
 from reglora_core.job import Annotated
 from reglora_core.models.base import BaseModel
@@ -87,8 +87,8 @@ class Rounds:
     def round(self, slices: tuple[int, ...], number: int, heads: list[Head]) -> Result:
         """Fit heads to the paint, from those of the round before where there are any."""
         task, generator = self.task(slices), torch.Generator().manual_seed(number)
-        config = CORRECTION if heads else None
-        fitted = fit_heads(self.model, task, task.paintings, generator, ignore, config, heads)
+        start = WarmHeads(heads, CORRECTION) if heads else None
+        fitted = fit_heads(self.model, task, task.paintings, generator, ignore, start)
         experts = ExpertScores(task, task.paintings)
         own = probabilities(self.model, fitted, task.paintings)
         fused = experts.fused([part.clone() for part in own], task.groups)[0][0]

@@ -172,7 +172,7 @@ def segmentTimes(segment) -> tuple:
         for name in ("Applied", "Painted", "Planes", "Use", "NotPainted")
     )
     return (
-        None if image is None else (image.GetMTime(), id(image)),
+        None if image is None else image.GetMTime(),  # no two images have the same
         segment.GetLabelValue(),
         segment.GetName(),
         segment.GetColor(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,6 +28,7 @@ from reglora_core.scan import prepare_scan
 from reglora_core.scores import split_groups
 
 FAR_MM = 30.0
+QUICK = replace(CORRECTION, steps=40, voxels=2048)  # rules are compared, not heads
 Row = dict[str, Any]
 
 
@@ -87,7 +88,7 @@ class Rounds:
     def round(self, slices: tuple[int, ...], number: int, heads: list[Head]) -> Result:
         """Fit heads to the paint, from those of the round before where there are any."""
         task, generator = self.task(slices), torch.Generator().manual_seed(number)
-        start = WarmHeads(heads, CORRECTION) if heads else None
+        start = WarmHeads(heads, QUICK) if heads else None
         fitted = fit_heads(self.model, task, task.paintings, generator, ignore, start)
         experts = ExpertScores(task, task.paintings)
         own = probabilities(self.model, fitted, task.paintings)

@@ -3,10 +3,10 @@
     gap           the middle of the widest gap between painted slices; beyond the outermost ones
                   a gap counts twice, because it is closed on one side only
     even          of n + 1 evenly spaced slices the one that is farthest from the n painted
-    confidence    where the fused scores are least sure: per organ sum of p (1 - p) over the
-                  plane, by the organ's volume, summed over the organs
-    disagreement  where heads and propagation name different labels: per organ voxels of the
-                  plane that just one of the two gives it, by the organ's volume, summed
+    confidence    where the fused scores are least sure: per painted organ the sum of p (1 - p)
+                  over the plane, by the organ's volume, summed over the organs
+    disagreement  where heads and propagation name different labels: per painted organ the voxels
+                  of the plane that just one of the two gives it, by the organ's volume, summed
 
 All look between the first and the last plane in which the result has an organ. The last two
 profiles are smoothed by a Gaussian, so that a slice is chosen for its neighbourhood.
@@ -44,6 +44,10 @@ class Seen:
     @property
     def spacing(self) -> float:
         return self.paint.spacing[self.paint.axis]
+
+    def painted_labels(self) -> list[int]:
+        """Return the organs that are painted so far; of the others nothing is known."""
+        return [label for label in self.paint.planes.unique().tolist() if label > 0]
 
     def extent(self) -> tuple[int, int]:
         """Return the first and the last plane that the result or the paint has an organ in."""
@@ -88,8 +92,8 @@ def even(seen: Seen) -> int | None:
 
 
 def confidence(seen: Seen) -> int | None:
-    p = seen.fused[1:]
-    volumes = _volumes(seen.fused)
+    p = seen.fused[seen.painted_labels()]
+    volumes = _volumes(seen.fused)[seen.painted_labels()]
     unsure = _per_plane(p * (1 - p), seen) / volumes[:, None]
     return seen.chosen(_smooth(unsure.sum(0), seen))
 
@@ -98,9 +102,9 @@ def disagreement(seen: Seen) -> int | None:
     ours, theirs = seen.heads.argmax(0), seen.propagated.argmax(0)
     volumes = _volumes(seen.fused)
     total = torch.zeros(len(seen.is_open))
-    for place in range(1, len(seen.fused)):
-        differs = ((ours == place) != (theirs == place)).float()
-        total += _per_plane(differs[None], seen)[0] / volumes[place - 1]
+    for label in seen.painted_labels():
+        differs = ((ours == label) != (theirs == label)).float()
+        total += _per_plane(differs[None], seen)[0] / volumes[label]
     return seen.chosen(_smooth(total, seen))
 
 
@@ -113,9 +117,9 @@ RULES: dict[str, Callable[[Seen], int | None]] = {
 
 
 def _volumes(fused: torch.Tensor) -> torch.Tensor:
-    """Return the voxels of each organ in the result, one at least."""
+    """Return the voxels of each label in the result, one at least."""
     counts = torch.bincount(fused.argmax(0).flatten(), minlength=len(fused))
-    return counts[1:].clamp_min(1).float()
+    return counts.clamp_min(1).float()
 
 
 def _per_plane(values: torch.Tensor, seen: Seen) -> torch.Tensor:

@@ -28,7 +28,8 @@ from reglora_core.scan import prepare_scan
 from reglora_core.scores import split_groups
 
 FAR_MM = 30.0
-QUICK = replace(CORRECTION, steps=40, voxels=2048)  # rules are compared, not heads
+# rules are compared, not heads: few steps, and one head of the two
+QUICK = replace(CORRECTION, steps=30, voxels=1024)
 Row = dict[str, Any]
 
 
@@ -91,7 +92,7 @@ class Rounds:
         start = WarmHeads(heads, QUICK) if heads else None
         fitted = fit_heads(self.model, task, task.paintings, generator, ignore, start)
         experts = ExpertScores(task, task.paintings)
-        own = probabilities(self.model, fitted, task.paintings)
+        own = probabilities(self.model, fitted[-1:], task.paintings)
         fused = experts.fused([part.clone() for part in own], task.groups)[0][0]
         paint = experts.paints[0][0]
         heads_scores = split_groups(own[0], task.groups)[0]

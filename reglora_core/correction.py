@@ -3,7 +3,8 @@
 After an adaptation the user paints one more slice, or repaints one, and adapts again. The
 low-rank update of the earlier adapter stays as it is, its heads are fitted on to all of the paint
 as it is now (an organ is told by its name, a new one starts afresh), the experts are done again,
-and all are fused as ever. Alternatives, with figures: docs/corrections.md.
+and all are fused as ever. Heads before and after count the same, so that what was right elsewhere
+is not unlearned for the sake of one slice. Alternatives, with figures: docs/corrections.md.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from reglora_core.job import AdaptJob
 from reglora_core.models.base import BaseModel
 from reglora_core.organs import Organ
 
-CORRECTION = HeadConfig(steps=60, learning_rate=1e-3)
+CORRECTION = HeadConfig(steps=100, learning_rate=2e-3)
 HEADS = 2  # that an adaptation fits
 
 
@@ -123,7 +124,8 @@ def correct(
     config = CORRECTION if not start.new else HeadConfig()
     warm = WarmHeads(earlier, config)
     heads = fit_heads(model, task, task.paintings, generator, report, warm)
-    own = probabilities(model, heads, task.paintings)
+    every = heads if start.new else [*earlier, *heads]  # the earlier ones know nothing of a new one
+    own = probabilities(model, every, task.paintings)
     experts = ExpertScores(task, task.paintings)
     known = start.adapter.held_out_dice
     return Fitted(

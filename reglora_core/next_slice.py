@@ -1,8 +1,8 @@
 """Where to paint next: the middle of the widest gap between annotated slices.
 
 Beyond the outermost slices a gap reaches to where the result's organs end, and counts twice,
-because paint closes it on one side only. Of the rules that were compared (even spacing, lowest
-confidence, disagreement of the experts) none was better by more than noise: docs/corrections.md.
+because paint closes it on one side only. Rules that look at what the result is unsure of can be
+compared with this one by Testing/benchmarks/bench_corrections.py (docs/corrections.md).
 """
 
 from __future__ import annotations

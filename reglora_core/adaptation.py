@@ -385,7 +385,7 @@ class _Run:
         save_adapter(self._adapter(fitted), adapter)
         found = estimates(self.task, fitted)
         organs = _organ_results(self.task, fitted, maps, found)
-        self.next_slice = suggest(self.task.paintings, maps)
+        self.next_slice = suggest(self.task, fitted)
         result = AdaptResult(adapter, tuple(paths), organs, out / "report.json", fitted.is_adapted)
         write_json(result.report, self._report_entries(result, fitted, found, is_final))
         if is_final:

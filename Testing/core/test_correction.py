@@ -22,11 +22,12 @@ from reglora_core.cli import main
 from reglora_core.correction import warm_heads, warm_start
 from reglora_core.errors import AdapterError, Cancelled, InputError
 from reglora_core.events import ignore, parse
+from reglora_core.experts import PaintedGrid
 from reglora_core.features import features_at, remembering
 from reglora_core.head import HeadConfig
 from reglora_core.job import AdaptJob
 from reglora_core.models.base import BaseModel
-from reglora_core.next_slice import _widest
+from reglora_core.next_slice import chosen_plane, doubt
 from reglora_core.refine import RefineConfig
 from reglora_core.volumes import read_image, read_labels
 
@@ -359,35 +360,59 @@ def test_a_remembering_model_computes_a_window_once(small_model: BaseModel) -> N
     assert not torch.equal(first, features_at(remembers, volume + 1, points))
 
 
-@pytest.mark.parametrize(
-    ("painted", "first", "last", "expected"),
-    [
-        ([10, 20, 40], 8, 42, (20, 30)),  # between 20 and 40
-        ([10, 20], 10, 34, (28, 27)),  # 14 beyond the last, counted twice
-        ([20, 30], 2, 31, (36, 11)),
-        ([10], 10, 11, (2, 11)),
-        ([10], 10, 10, (0, 10)),
-    ],
-)
-def test_the_next_slice_is_in_the_middle_of_the_widest_gap(
-    painted: list[int], first: int, last: int, expected: tuple[int, int]
-) -> None:
-    assert _widest(painted, first, last)[:2] == expected
+def a_paint(positions: list[float], planes: int = 20) -> PaintedGrid:
+    """Two organs painted on some of the planes of 3 mm."""
+    drawn = torch.zeros(len(positions), 4, 4, dtype=torch.long)
+    drawn[:, 0, 0], drawn[:, 3, 3] = 1, 2
+    place = torch.tensor(positions)
+    return PaintedGrid(0, place, drawn, (planes, 4, 4), (3.0, 3.0, 3.0), 3)
+
+
+def sure_scores(planes: int = 20) -> torch.Tensor:
+    """Two organs that all planes have for certain; a third label that nothing is known of."""
+    scores = torch.zeros(4, planes, 4, 4)
+    scores[0] = 1
+    scores[:, :, 0, 0] = torch.tensor([0.0, 1, 0, 0])[:, None]
+    scores[:, :, 3, 3] = torch.tensor([0.0, 0, 1, 0])[:, None]
+    return scores
+
+
+def test_doubt_is_of_painted_organs_and_in_proportion_to_their_volume() -> None:
+    scores = sure_scores()
+    scores[:, 13, 1, 1] = torch.tensor([0.5, 0.5, 0, 0])
+    scores[:, 5, 2, 2] = torch.tensor([0.5, 0, 0, 0.5])  # not painted: says nothing
+    found = doubt(scores, a_paint([2.5, 17.5]))
+    assert sorted(found) == [1, 2]
+    assert int(found[1].argmax()) == 13
+    assert float(found[1][13]) == pytest.approx(0.25 / 20)
+    assert float(found[2].abs().sum()) == 0
+
+
+def test_the_chosen_plane_is_not_painted_and_between_the_ends_of_the_organs() -> None:
+    scores = sure_scores()
+    scores[:, :4] = torch.tensor([1.0, 0, 0, 0])[:, None, None, None]
+    paint = a_paint([6.5, 10.5])
+    profile = torch.arange(20.0).flip(0)  # the first planes are the most doubtful
+    assert chosen_plane(profile, [scores], paint) == 4
+    profile[10] = 100  # painted
+    profile[12] = 50
+    assert chosen_plane(profile, [scores], paint) == 12
+    everything = a_paint([k + 0.5 for k in range(20)])
+    assert chosen_plane(profile, [scores], everything) is None
 
 
 def test_the_report_names_the_next_slice_in_the_files_terms(a_job: AdaptJob) -> None:
     """A file that is stored upside down counts its slices from the other end."""
     hounsfield, labels = phantom.body()
-    slices = (14, 18, 22, 36)
-    expected = reported(adapt(paint_on(a_job, hounsfield, labels, slices, False)))["next_slice"]
-    assert (expected["axis"], expected["index"], expected["image"]) == ("axial", 29, 0)
-    assert expected["gap_mm"] == 42.0
-    assert "widest gap" in expected["why"]
-    # the middle of slice 29 of 48 voxels of 3 mm from (-70, -60, 10)
-    assert expected["mm"] == [0.5, 10.5, 97.0]
-    turned = reported(adapt(paint_on(a_job, hounsfield, labels, slices, True)))["next_slice"]
-    assert turned["index"] == phantom.SIZE - 1 - 29
-    assert turned["mm"] == expected["mm"]
+    upright = reported(adapt(paint_on(a_job, hounsfield, labels, SLICES, False)))["next_slice"]
+    assert (upright["axis"], upright["image"]) == ("axial", 0)
+    assert upright["index"] not in SLICES
+    assert "least sure of" in upright["why"]
+    # slices of 48 voxels of 3 mm from (-70, -60, 10)
+    assert upright["mm"] == [0.5, 10.5, 10.0 + 3 * upright["index"]]
+    turned = reported(adapt(paint_on(a_job, hounsfield, labels, SLICES, True)))["next_slice"]
+    assert turned["mm"][2] == 10.0 + 3 * (phantom.SIZE - 1 - turned["index"])
+    assert turned["index"] == phantom.SIZE - 1 - upright["index"]
 
 
 def paint_on(

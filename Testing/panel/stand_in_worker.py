@@ -72,7 +72,7 @@ class Player:
         say("organ", name="spleen", held_out_dice=None, ml=3.25, **unsure)
 
     def nextslice(self):
-        say("next_slice", image=0, axis="axial", index=13, mm=[0, 0, 0], gap_mm=20, why="a gap")
+        say("next_slice", image=0, axis="axial", index=13, mm=[0, 0, 0], why="doubt")
 
     def warning(self):
         say("warning", message="few slices")

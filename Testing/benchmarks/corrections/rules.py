@@ -3,8 +3,7 @@
     gap           the middle of the widest gap between painted slices; beyond the outermost ones
                   a gap counts twice, because it is closed on one side only
     even          of n + 1 evenly spaced slices the one that is farthest from the n painted
-    confidence    where the fused scores are least sure: per painted organ the sum of p (1 - p)
-                  over the plane, by the organ's volume, summed over the organs
+    confidence    where the fused scores are least sure: the rule of reglora_core.next_slice
     disagreement  where heads and propagation name different labels: per painted organ the voxels
                   of the plane that just one of the two gives it, by the organ's volume, summed
 
@@ -21,8 +20,7 @@ from dataclasses import dataclass
 import torch  # noqa: TID253
 
 from reglora_core.experts import PaintedGrid
-
-SIGMA_MM = 10.0
+from reglora_core.next_slice import SIGMA_MM, doubt
 
 
 @dataclass(frozen=True)
@@ -92,10 +90,7 @@ def even(seen: Seen) -> int | None:
 
 
 def confidence(seen: Seen) -> int | None:
-    p = seen.fused[seen.painted_labels()]
-    volumes = _volumes(seen.fused)[seen.painted_labels()]
-    unsure = _per_plane(p * (1 - p), seen) / volumes[:, None]
-    return seen.chosen(_smooth(unsure.sum(0), seen))
+    return seen.chosen(torch.stack(list(doubt(seen.fused, seen.paint).values())).sum(0))
 
 
 def disagreement(seen: Seen) -> int | None:

@@ -6,7 +6,7 @@ import datetime
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from reglora_core import __version__, lora
 from reglora_core.adapter import Adapter, load_adapter, save_adapter
 from reglora_core.annotation import annotation_of, native_slice
 from reglora_core.confidence import Estimates, estimates
+from reglora_core.correction import Route, WarmStart, choose_route, correct
 from reglora_core.errors import Cancelled, InputError, ResourceError
 from reglora_core.events import Report, ignore
 from reglora_core.fit import (
@@ -37,6 +38,7 @@ from reglora_core.job import AdaptJob
 from reglora_core.memory import with_enough_memory
 from reglora_core.models.base import BaseModel, choose_device
 from reglora_core.models.loading import load_model
+from reglora_core.next_slice import NextSlice, suggest
 from reglora_core.organs import Organ
 from reglora_core.output import output_folder, refuse_to_overwrite, write_json
 from reglora_core.refine import RefineConfig
@@ -126,10 +128,11 @@ def adapt(job: AdaptJob, report: Report = ignore) -> AdaptResult:
         refuse_to_overwrite(output, (*job.images, *job.labels))
     with output_folder(job.out):
         model = load_model(job.model, choose_device(job.device))
-        if job.from_adapter is not None:
+        if job.from_adapter is not None and not job.correct:
             load_adapter(job.from_adapter).attach_to(model)
         task, label_maps = read_task(job, model, report)
-        return _Run(job, model, task, label_maps, report, start).all()
+        route = choose_route(job, model, task.organs, report)
+        return _Run(job, model, task, label_maps, report, start).all(route)
 
 
 def segmentation_path(out: Path, number: int) -> Path:
@@ -252,6 +255,8 @@ class _Run:
         self.outer_report = report
         self.losses: list[tuple[float, float]] = []
         self.pass_seconds = 0.0  # of the heads over all scans
+        self.route = Route("")
+        self.next_slice: NextSlice | None = None
 
     def report(self, event: str, /, **fields: object) -> None:
         """Pass an event on, with the time left; stop where the budget is spent."""
@@ -272,8 +277,11 @@ class _Run:
         pace = (time.monotonic() - since) / max(step - first, 1)
         return min(left, pace * (steps - step)) + WRITING_SECONDS
 
-    def all(self) -> AdaptResult:
-        """Fit, write the first result, test it, refine it, write what is best."""
+    def all(self, route: Route) -> AdaptResult:
+        """Correct; or fit, write the first result, test it, refine it, write what is best."""
+        self.route = route
+        if route.start is not None:
+            return self._corrected(route.start)
         best = self._with_enough_memory(self._first)
         result = self._write(best, is_final=False)
         self.has_result = True
@@ -289,6 +297,14 @@ class _Run:
             self._say_organs(result)
             raise
         return self._write(best, is_final=True)
+
+    def _corrected(self, start: WarmStart) -> AdaptResult:
+        self.job = replace(self.job, method=start.adapter.method)
+
+        def work() -> Fitted:
+            return correct(self.model, self.task, start, self.generator, self.report)
+
+        return self._write(self._with_enough_memory(work), is_final=True)
 
     def _keep_first(self, first: Fitted, why: str) -> None:
         self._begin_anew()
@@ -369,6 +385,7 @@ class _Run:
         save_adapter(self._adapter(fitted), adapter)
         found = estimates(self.task, fitted)
         organs = _organ_results(self.task, fitted, maps, found)
+        self.next_slice = suggest(self.task, fitted)
         result = AdaptResult(adapter, tuple(paths), organs, out / "report.json", fitted.is_adapted)
         write_json(result.report, self._report_entries(result, fitted, found, is_final))
         if is_final:
@@ -392,6 +409,8 @@ class _Run:
                 ml=organ.ml,
                 voxels=organ.voxels,
             )
+        if self.next_slice is not None:
+            self.outer_report("next_slice", **asdict(self.next_slice))
 
     def _adapter(self, fitted: Fitted) -> Adapter:
         network, entry = self.model.network, self.model.entry
@@ -426,6 +445,8 @@ class _Run:
         return {
             "format": 1,
             "is_final": is_final,
+            "path": self.route.path,
+            "path_reason": self.route.why,
             "seconds": round(time.monotonic() - self.start, 1),
             "base": self.model.entry.name,
             "base_sha256": self.model.sha256,
@@ -439,6 +460,7 @@ class _Run:
             },
             "mean_held_out_dice": mean_dice(fitted.held_out) if fitted.held_out else None,
             "annotated": [_described(p) for p in self.task.paintings],
+            "next_slice": None if self.next_slice is None else asdict(self.next_slice),
             "remarks": fitted.remarks,
             "images": [str(path) for path in self.job.images],
             "seed": self.job.seed,

@@ -112,6 +112,11 @@ def _add_adapt(commands: Any) -> None:
     parser.add_argument("--ignore-label", type=int, metavar="N", help="value of unlabelled voxels")
     parser.add_argument("--names", metavar="1=liver,2=spleen|FILE.json", help="organ names")
     parser.add_argument("--from-adapter", type=Path, metavar="A", help="start from this adapter")
+    parser.add_argument(
+        "--correct",
+        action="store_true",
+        help="the paint was corrected: keep that adapter's update and fit its heads on (seconds)",
+    )
     limit = parser.add_mutually_exclusive_group()
     limit.add_argument(
         "--budget",
@@ -231,6 +236,7 @@ def _adapt(options: argparse.Namespace) -> int:
         ignore_label=options.ignore_label,
         names=parse_names(options.names) if options.names else {},
         from_adapter=options.from_adapter,
+        correct=options.correct,
         budget=options.budget,
         steps=options.steps,
         device=options.device,

@@ -6,6 +6,7 @@
     {"event": "ranks",     "time": 9.0, "ranks": {"layer": 7, ...}}
     {"event": "preview",   "time": 9.1, "file": "/job/preview.seg.nrrd"}
     {"event": "organ",     "time": 30.0, "name": "liver", "expected_dice": 0.94, "ml": 1432.0}
+    {"event": "next_slice", "time": 30.1, "image": 0, "axis": "axial", "index": 56, ...}
     {"event": "warning",   "time": 1.0, "message": "..."}
     {"event": "finished",  "time": 30.2, "files": {...}}
     {"event": "failed",    "time": 2.0, "message": "...", "hint": "..."}
@@ -36,6 +37,7 @@ NAMES = frozenset(
         "ranks",
         "preview",
         "organ",
+        "next_slice",
         "warning",
         "finished",
         "failed",
@@ -86,7 +88,9 @@ class Reporter:
     `Cancelled`, except for the closing events, which always pass.
     """
 
-    CLOSING = frozenset({"finished", "failed", "cancelled", "organ", "preview", "warning"})
+    CLOSING = frozenset(
+        {"finished", "failed", "cancelled", "organ", "next_slice", "preview", "warning"}
+    )
 
     def __init__(self, *sinks: Callable[[Event], None]) -> None:
         self.sinks = sinks

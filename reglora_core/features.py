@@ -8,14 +8,15 @@ that a volume of hundreds of channels is never stored.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch  # noqa: TID253
 import torch.nn.functional as F  # noqa: TID253
 from monai.data.utils import dense_patch_slices  # noqa: TID253
+from torch import nn  # noqa: TID253
 
 from reglora_core.intensity import AIR_HU
-from reglora_core.models.base import BaseModel
+from reglora_core.models.base import BaseModel, Family
 from reglora_core.scan import Box
 
 OVERLAP = 0.25
@@ -98,6 +99,36 @@ def features_at(model: BaseModel, hounsfield: torch.Tensor, points: torch.Tensor
             maps = model.feature_maps(window.hounsfield[None].to(model.device))
             features[own] = sample_maps(maps, (points[own] - low) / size).cpu()
     return features
+
+
+@dataclass
+class _Remembering:
+    """A family that computes the maps of the same window once."""
+
+    family: Family
+    known: list[tuple[torch.Tensor, list[torch.Tensor]]] = field(default_factory=list)
+
+    def stride(self, network: nn.Module) -> int:
+        return self.family.stride(network)
+
+    def widths(self, network: nn.Module) -> tuple[int, ...]:
+        return self.family.widths(network)
+
+    def feature_maps(self, network: nn.Module, hounsfield: torch.Tensor) -> list[torch.Tensor]:
+        for window, maps in self.known:
+            if torch.equal(window, hounsfield):
+                return maps
+        maps = self.family.feature_maps(network, hounsfield)
+        self.known.append((hounsfield, maps))
+        return maps
+
+
+def remembering(model: BaseModel) -> BaseModel:
+    """Return the model, which now remembers each window's maps: the network must not change.
+
+    At 3 mm a torso's maps take some 100 MB, and as much for each half metre more.
+    """
+    return replace(model, family=_Remembering(model.family))
 
 
 def inner_weight(shape: torch.Size) -> torch.Tensor:

@@ -74,23 +74,44 @@ class Fitted:
     remarks: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class WarmHeads:
+    """Two heads to go on from, with the statistics that they standardise by, and how."""
+
+    heads: Sequence[Head]
+    config: HeadConfig
+
+
 def fit_heads(
     model: BaseModel,
     task: Task,
     paintings: Sequence[Painting],
     generator: torch.Generator,
     report: Report,
+    start: WarmHeads | None = None,
 ) -> list[Head]:
-    """Fit two heads on frozen features: one on uniform voxels, one with small organs favoured."""
-    config = HeadConfig()
+    """Fit two heads on frozen features: one on uniform voxels, one with small organs favoured.
+
+    Args:
+        model: whose features; stays as it is.
+        task: organs and groups.
+        paintings: where they are painted.
+        generator: source of randomness.
+        report: receives events, may stop the work.
+        start: heads to go on from; they stay as they are.
+    """
+    config = HeadConfig() if start is None else start.config
     pools = _pools(model, task, paintings, generator)
     features = torch.cat([pool.features for pool in pools])
     heads = []
     for number, pool in enumerate(pools):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-            head = Head(model.widths, task.groups, config).to(model.device)
-        head.standardise_by(features)
+        if start is not None:
+            head = _copy(start.heads[number])
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+                head = Head(model.widths, task.groups, config).to(model.device)
+            head.standardise_by(features)
 
         def at_step(step: int, loss: float, first: int = number * config.steps) -> None:
             if step % 10 == 9:

@@ -82,6 +82,7 @@ class AdaptJob:
     ignore_label: int | None = None
     names: dict[int, str] = field(default_factory=dict)
     from_adapter: Path | None = None
+    correct: bool = False  # a correction round: keep that adapter's update, fit its heads on
     experts: tuple[Path | None, ...] = ()  # per image: a propagation result to fuse (Slicer's)
     budget: float = 80.0  # seconds for fitting; what is best by then is kept
     steps: int | None = None  # adaptation steps instead of a budget: reproducible
@@ -118,6 +119,8 @@ class AdaptJob:
             _refuse("budget", self.budget, "give a number of seconds above 0")
         if self.steps is not None and self.steps < 0:
             _refuse("steps", self.steps, "give 0 or more")
+        if self.correct and self.from_adapter is None:
+            _refuse("correct", self.correct, "give the adapter to start from (from_adapter)")
         if not 0 <= self.seed < 2**63:
             _refuse("seed", self.seed, "give a number from 0 to 2^63 - 1")
 

@@ -6,12 +6,12 @@ import contextlib
 
 import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from reglora_core.errors import RegLoRAError
 
 from .AnnotatedSlices import AnnotatedSlices, Mark, Row
+from .Paint import segmentTimes
 from .Steps import Steps
 
 EDITOR_TAG = "RegLoRASegmentEditor"
@@ -215,7 +215,7 @@ class AnnotatePanel:
                 self.slices = self._logic.annotatedSlices(volume, segmentationNode, look=False)
             segmentation = segmentationNode.GetSegmentation()
             for segmentId in segmentation.GetSegmentIDs():
-                times = _times(segmentation.GetSegment(segmentId))
+                times = segmentTimes(segmentation.GetSegment(segmentId))
                 if self._times.get(segmentId) != times:
                     self.slices.update(segmentId)
                     self._times[segmentId] = times
@@ -284,23 +284,6 @@ class AnnotatePanel:
         from .Widget import show
 
         show(self._ui.annotateMessage, text, isError)
-
-
-def _times(segment) -> tuple:
-    """Return what changes whenever a segment or its voxels do."""
-    image = segment.GetRepresentation("Binary labelmap")
-    value = vtk.reference("")
-    tags = tuple(
-        str(value) if segment.GetTag(f"RegLoRASegment.{name}", value) else ""
-        for name in ("Applied", "Painted", "Planes", "Use", "NotPainted")
-    )
-    return (
-        None if image is None else (image.GetMTime(), id(image)),
-        segment.GetLabelValue(),
-        segment.GetName(),
-        segment.GetColor(),
-        tags,
-    )
 
 
 def _cell(mark: Mark, color) -> qt.QTableWidgetItem:

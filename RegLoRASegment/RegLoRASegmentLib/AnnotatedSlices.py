@@ -235,6 +235,12 @@ class AnnotatedSlices:
         outwards = max(room, key=room.__getitem__)
         return (axis, outwards) if 0 <= outwards < count else None
 
+    def openPlace(self, axisName: str, index: int) -> Slice | None:
+        """Return the slice that the worker calls so, or None if it is painted or is not there."""
+        axis = self._fileAxes.index(axisName)
+        isThere = 0 <= index < self.grid.shape[axis]
+        return (axis, index) if isThere and (axis, index) not in self.places() else None
+
     def annotation(self, segmentIds: list[str]) -> Annotation:
         """Return what the core has to know when these segments are exported."""
         axis = self.axis

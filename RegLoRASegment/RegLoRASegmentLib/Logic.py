@@ -62,6 +62,8 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             print(organ.name, organ.heldOutDice, organ.ml)
         logic.plotLoss(run)                                       # or logic.plotRanks(run)
         logic.apply(run)                                          # writes into the segmentation
+        # one more slice was painted: the correction round takes seconds
+        # logic.adapt(volume, segmentation, from_adapter=run.adapterPath, correct=True, wait=True)
         logic.saveAdapter("organs.safetensors", run)
 
         other = slicer.util.getNode("next patient")
@@ -122,12 +124,36 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         return AnnotatedSlices(volumeNode, segmentationNode, look)
 
     def suggestNextSlice(self, volumeNode, segmentationNode, slices=None) -> Slice | None:
-        """Show the slice that is best painted next; return it, or None if every slice is painted."""
+        """Show the slice that is best painted next; return it, or None if every slice is painted.
+
+        It is the one that the last result names, or where there is none the middle of the widest gap.
+        """
         slices = slices or self.annotatedSlices(volumeNode, segmentationNode)
-        place = slices.suggestNext()
+        results = [run for run in self.runs if run.hasResult and run.segmentationNode is segmentationNode]
+        place = self.nextSliceOf(results[-1], slices) if results else None
+        place = place or slices.suggestNext()
         if place is not None:
             self.jumpToSlice(slices, place)
         return place
+
+    def nextSliceOf(self, run: Run, slices: AnnotatedSlices) -> Slice | None:
+        """Return the slice that a result says is best painted next; None if it names none that is open."""
+        suggested = run.nextSlice
+        return slices.openPlace(suggested.axis, suggested.index) if suggested is not None else None
+
+    def runToCorrect(self, volumeNode, segmentationNode, **options) -> Run | None:
+        """Return the run that adapt() with these options would correct; None if it begins anew.
+
+        That is the last one with a result for this volume and segmentation, if it learned in the same
+        way and something was painted since. Its adapter goes to adapt() with `correct=True`:
+
+            run = logic.runToCorrect(volume, segmentation)
+            logic.adapt(volume, segmentation, from_adapter=run.adapterPath, correct=True)
+        """
+        for run in reversed(self.runs):
+            if run.plan.command == "adapt" and run.volumeNode is volumeNode and run.isEnded:
+                return run if Plans.canCorrect(run, volumeNode, segmentationNode, options) else None
+        return None
 
     def setNotPainted(
         self, volumeNode, segmentationNode, organ: str, place: Slice, isNotPainted=True, slices=None
@@ -163,7 +189,8 @@ class Logic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             segmentIds: the segments to use; None for all that are painted.
             slices: what annotatedSlices() gave, if it is up to date; saves looking again.
             options: fields of reglora_core.job.AdaptJob: model, method, rank, budget (seconds),
-                steps, device, seed, from_adapter (a path: start from that adapter).
+                steps, device, seed, from_adapter (a path: start from that adapter), correct (keep its
+                update, fit its heads on: seconds instead of a minute).
 
         Raises:
             RegLoRAError: nothing to do, or no room for it; the message says what to do.

@@ -161,3 +161,20 @@ def _keepUsersPart(paint: SegmentPaint, segment, record: AppliedResult, grid: Gr
         users = onSlices(region.mask.shape, moved) | onPlanes(region, paint.appliedPlanes)
         users |= region.filled(since.changed)
         paint.block = Block(region.filled(paint.result) & users, region.first).cropped()
+
+
+def segmentTimes(segment) -> tuple:
+    """Return what changes whenever a segment or its voxels do."""
+    image = segment.GetRepresentation("Binary labelmap")
+    value = vtk.reference("")
+    tags = tuple(
+        str(value) if segment.GetTag(f"RegLoRASegment.{name}", value) else ""
+        for name in ("Applied", "Painted", "Planes", "Use", "NotPainted")
+    )
+    return (
+        None if image is None else image.GetMTime(),  # no two images have the same
+        segment.GetLabelValue(),
+        segment.GetName(),
+        segment.GetColor(),
+        tags,
+    )

@@ -21,7 +21,8 @@ BASE_MODELS = model_names()
 class Parameters:
     """What the panel shows; every member is a widget's value.
 
-    `budgetSeconds`: time for fitting. `warmStart`: start from the adapter, after corrections.
+    `budgetSeconds`: time for fitting. `warmStart`: start from the adapter below.
+    `startAnew`: forget the last result even where only the paint has changed since.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -33,6 +34,7 @@ class Parameters:
     budgetSeconds: Annotated[int, WithinRange(5, 3600)] = 80
     seed: Annotated[int, WithinRange(0, 99999)] = 0
     warmStart: bool = False
+    startAnew: bool = False
     replaceSameNamed: bool = True
     previewVisible: bool = True
     previewOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5

@@ -15,10 +15,12 @@ from reglora_core.errors import InputError, OutputError
 from . import SceneExport
 from .AnnotatedSlices import AnnotatedSlices
 from .Grid import arrayOf, matrixOf
+from .Paint import segmentTimes
 from .Resources import checkResources, threadCount
 from .Run import Plan
 
 _FOLLOWS_COSINE = 0.9999  # of less than one degree
+_NOT_SETTINGS = ("threads", "device", "from_adapter", "correct")
 
 
 def planAdapt(slices, volumeNode, segmentationNode, folder: Path, segmentIds, options: dict) -> Plan:
@@ -38,7 +40,32 @@ def planAdapt(slices, volumeNode, segmentationNode, folder: Path, segmentIds, op
         SceneExport.writeJob(job, folder / SceneExport.JOB_FILE)
 
     result = folder / "result" / "segmentation_1.seg.nrrd"
-    return Plan("adapt", volumeNode, segmentationNode, folder, export(), result, used)
+    settings = {name: value for name, value in options.items() if name not in _NOT_SETTINGS}
+    paint = paintState(segmentationNode)
+    return Plan("adapt", volumeNode, segmentationNode, folder, export(), result, used, settings, paint)
+
+
+def paintState(segmentationNode) -> tuple:
+    """Return what changes whenever a segment, its voxels or what is said of its slices change."""
+    segmentation = segmentationNode.GetSegmentation()
+    return tuple(
+        (name, segmentTimes(segmentation.GetSegment(name))) for name in segmentation.GetSegmentIDs()
+    )
+
+
+def canCorrect(run, volumeNode, segmentationNode, settings: dict) -> bool:
+    """Tell whether a run's adapter is what a correction round starts from.
+
+    That is where it has a result for this volume and segmentation, was asked to learn in the same way,
+    and something was painted since.
+    """
+    plan = run.plan
+    isSame = plan.command == "adapt" and plan.volumeNode is volumeNode
+    isSame = isSame and plan.segmentationNode is segmentationNode and run.hasResult
+    if not isSame or run.adapterPath is None:
+        return False
+    asked = {name: value for name, value in settings.items() if name not in _NOT_SETTINGS}
+    return plan.settings == asked and plan.paint != paintState(segmentationNode)
 
 
 def planPredict(volumeNode, folder: Path, adapterPath: Path, options: dict) -> Plan:

@@ -63,6 +63,15 @@ class OrganResult:
     changedMl: float | None = None
 
 
+@dataclass(frozen=True)
+class NextSlice:
+    """The slice that the worker says is best painted next: "axial" and the like, from 0 as in the file."""
+
+    axis: str
+    index: int
+    why: str
+
+
 @dataclass
 class Progress:
     stage: str = ""
@@ -73,7 +82,10 @@ class Progress:
 
 @dataclass
 class Plan:
-    """What a run is to do. `export`: makes the job folder's files; `result`: the file to read."""
+    """What a run is to do. `export`: makes the job folder's files; `result`: the file to read.
+
+    `settings`: how an adaptation learns; `paint`: what changes with every stroke.
+    """
 
     command: str
     volumeNode: object
@@ -82,6 +94,8 @@ class Plan:
     export: Generator
     result: Path
     segmentIds: list[str] = field(default_factory=list)
+    settings: dict = field(default_factory=dict)
+    paint: tuple = ()
 
 
 class Run:
@@ -104,6 +118,7 @@ class Run:
         self.losses: dict[str, list[tuple[float, float]]] = {}  # by stage: (step, loss)
         self.ranks: list[tuple[float, dict[str, int]]] = []
         self.organs: dict[str, OrganResult] = {}
+        self.nextSlice: NextSlice | None = None
         self.isApplied = False
         self.files: dict = {}
         self.preview = Preview(plan.volumeNode)
@@ -244,6 +259,9 @@ class Run:
             _numberOrNone(event.get("held_out_dice")),
             _numberOrNone(event.get("ml")),
         )
+
+    def _on_next_slice(self, event: Event) -> None:
+        self.nextSlice = NextSlice(str(event["axis"]), int(event["index"]), str(event.get("why") or ""))
 
     def _on_warning(self, event: Event) -> None:
         self.warnings.append(str(event["message"]))

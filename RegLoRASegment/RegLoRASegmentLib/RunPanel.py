@@ -40,10 +40,14 @@ class RunPanel:
             "budget": float(parameters.budgetSeconds),
             "seed": parameters.seed,
         }
+        volume, segmentation = parameters.inputVolume, parameters.segmentation
+        earlier = self._logic.runToCorrect(volume, segmentation, **options)
         if parameters.warmStart:
             options["from_adapter"] = self._widget.adapter.startAdapter()
+        elif earlier is not None and not parameters.startAnew:
+            options.update(from_adapter=earlier.adapterPath, correct=True)
         slices = self._widget.annotate.current()
-        self._logic.adapt(parameters.inputVolume, parameters.segmentation, slices=slices, **options)
+        self._logic.adapt(volume, segmentation, slices=slices, **options)
 
     def onCancel(self) -> None:
         self._logic.cancel()
@@ -141,12 +145,27 @@ class RunPanel:
             self._ui.logText.plainText = run.log
         else:
             lines = [_statusText(run), *(_sentence(text) for text in run.warnings[-2:])]
+            lines += self._paintNext(run)
             waiting = sum(other.state is State.WAITING for other in self._logic.runs)
             if waiting and run.state is not State.WAITING:
                 lines.append(_("Waiting: {count} more.").format(count=waiting))
             self._show("\n".join(lines))
             if run.isEnded:
                 self._ui.logText.plainText = run.log
+
+    def _paintNext(self, run: Run) -> list[str]:
+        """Return the line that says where a result is best corrected, if it does and that is open."""
+        parameters, slices = self._widget.parameters, self._widget.annotate.slices
+        if not run.hasResult or slices is None or parameters is None:
+            return []
+        if (
+            run.segmentationNode is not parameters.segmentation
+            or run.volumeNode is not parameters.inputVolume
+        ):
+            return []
+        place = self._logic.nextSliceOf(run, slices)
+        text = _("Paint next: {slice} (Suggest next slice goes there), then Adapt again: it takes seconds.")
+        return [] if place is None else [text.format(slice=slices.label(place))]
 
     def _nextStep(self) -> str:
         """Return what the user is to do before Adapt can be pressed; empty if all is there."""

@@ -71,6 +71,9 @@ class Player:
         say("organ", name="liver", held_out_dice=0.8, ml=12.5, **sure)
         say("organ", name="spleen", held_out_dice=None, ml=3.25, **unsure)
 
+    def nextslice(self):
+        say("next_slice", image=0, axis="axial", index=13, mm=[0, 0, 0], why="doubt")
+
     def warning(self):
         say("warning", message="few slices")
 

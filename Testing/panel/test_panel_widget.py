@@ -594,6 +594,72 @@ def test_correct_and_adapt_again_from_the_adapter(panel, painted, host):
     panel.logic.discard(first)
 
 
+def jobOf(run):
+    return json.loads((run.plan.folder / "job.json").read_text())
+
+
+def repaint(segmentation, volume, index=11):
+    """Paint the liver on one more slice."""
+    mask = maskOf(segmentation, "liver", volume)
+    mask[index] = mask[6]
+    segmentId = segmentation.GetSegmentation().GetSegmentIdBySegmentName("liver")
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype(np.uint8), segmentation, segmentId, volume)
+
+
+def test_adapt_after_more_paint_corrects_the_last_result(panel, painted, host):
+    volume, segmentation = painted
+    adaptAndWait(host, panel)
+    first = panel.logic.currentRun
+    assert not jobOf(first)["correct"]
+    repaint(segmentation, volume)
+    host.wait_until(lambda: panel.ui.slicesTable.rowCount == 3)
+    adaptAndWait(host, panel)
+    second = panel.logic.currentRun
+    assert jobOf(second)["correct"] is True
+    assert jobOf(second)["from_adapter"] == str(first.adapterPath)
+    repaint(segmentation, volume, 13)
+    host.wait_until(lambda: panel.ui.slicesTable.rowCount == 4)
+    adaptAndWait(host, panel)
+    assert jobOf(panel.logic.currentRun)["from_adapter"] == str(second.adapterPath)
+
+
+def test_adapt_begins_anew_where_there_is_nothing_to_correct(panel, painted, host):
+    """The same paint again; another method; the choice of the user; a result that was discarded."""
+    volume, segmentation = painted
+    adaptAndWait(host, panel)
+    adaptAndWait(host, panel)
+    assert not jobOf(panel.logic.currentRun)["correct"]
+    repaint(segmentation, volume)
+    panel.parameters.rank = 4
+    adaptAndWait(host, panel)
+    assert jobOf(panel.logic.currentRun)["from_adapter"] is None
+    repaint(segmentation, volume, 12)
+    panel.ui.startAnewBox.checked = True
+    adaptAndWait(host, panel)
+    assert jobOf(panel.logic.currentRun)["from_adapter"] is None
+    panel.ui.startAnewBox.checked = False
+    repaint(segmentation, volume, 13)
+    for run in list(panel.logic.runs):
+        panel.logic.discard(run)
+    adaptAndWait(host, panel)
+    assert jobOf(panel.logic.currentRun)["from_adapter"] is None
+    panel.parameters.rank = 8
+
+
+def test_a_result_names_the_slice_to_paint_next(panel, painted, host):
+    volume, segmentation = painted
+    panel.logic.workerCommand = standIn("started,adapter,result,nextslice,finished")
+    adaptAndWait(host, panel)
+    assert "Paint next: axial 14 " in panel.ui.statusLabel.text
+    host.click(panel.ui.suggestNextSliceButton)
+    assert "axial 14," in panel.ui.annotateMessage.text
+    repaint(segmentation, volume, 13)
+    host.wait_until(lambda: panel.ui.slicesTable.rowCount == 3)
+    assert "Paint next" not in panel.ui.statusLabel.text
+    host.click(panel.ui.suggestNextSliceButton)
+    assert "axial 10," in panel.ui.annotateMessage.text  # the widest gap that is left
+
+
 def test_a_warm_start_without_an_adapter_is_a_line(panel, painted, host):
     panel.ui.warmStartBox.checked = True
     host.click(panel.ui.adaptButton)

@@ -10,6 +10,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/cli.py
   reglora_core/common_grid.py
   reglora_core/confidence.py
+  reglora_core/correction.py
   reglora_core/demo.py
   reglora_core/errors.py
   reglora_core/evaluation.py
@@ -42,6 +43,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/models/swinunetr.py
   reglora_core/models/tiny.py
   reglora_core/models/unet3d.py
+  reglora_core/next_slice.py
   reglora_core/organs.py
   reglora_core/output.py
   reglora_core/pictures/__init__.py

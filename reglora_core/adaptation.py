@@ -343,9 +343,17 @@ class _Run:
         config = RefineConfig(low_rank, steps=steps)
         config = replace(config, crop=min(config.crop, *self.model.patch))
         work = Refinement(self.model, self.task, config, self.generator, self.report)
-        if self.job.steps is None:
-            work.config = replace(config, steps=self._affordable_steps(work.pace(first)))
-        return work(first, trial)
+        if self.job.steps is not None:
+            return work(first, trial)
+        steps = self._affordable_steps(work.pace(first))
+        work.config = replace(config, steps=steps)
+        refined = work(first, trial)
+        if steps < DEFAULT_STEPS:
+            refined.remarks.append(
+                f"{steps} steps of the update instead of {DEFAULT_STEPS}, for the budget of "
+                f"{self.job.budget:g} s"
+            )
+        return refined
 
     def _affordable_steps(self, pace: float) -> int:
         """Return how many steps the rest of the budget allows, at most the default.

@@ -120,10 +120,10 @@ def _add_adapt(commands: Any) -> None:
     limit = parser.add_mutually_exclusive_group()
     limit.add_argument(
         "--budget",
-        default=80.0,
+        default=55.0,
         type=float,
         metavar="SECONDS",
-        help="stop adapting in time for this (default 80)",
+        help="stop adapting in time for this (default 55)",
     )
     limit.add_argument(
         "--steps", type=int, metavar="N", help="a number of adaptation steps instead"
@@ -193,10 +193,10 @@ def _add_demo(commands: Any) -> None:
     parser.add_argument("--slices", default=5, type=int, help="number of painted slices")
     parser.add_argument(
         "--budget",
-        default=80.0,
+        default=55.0,
         type=float,
         metavar="SECONDS",
-        help="for the adaptation (default 80); more on a slow computer",
+        help="for the adaptation (default 55); more on a slow computer",
     )
     parser.add_argument(
         "--anchors",

@@ -39,7 +39,7 @@ def run_demo(
     slices: int,
     anchors: Path | None,
     on_start: OnStart = lambda reporter: None,
-    budget: float = 80.0,
+    budget: float = 55.0,
 ) -> int:
     """Run the demo; return the exit code.
 

@@ -6,7 +6,7 @@ relative to the job file's folder unless they are absolute. Unknown entries are 
 a misspelt option cannot go unnoticed.
 
     {"format": 1, "command": "adapt", "images": ["ct.nrrd"], "labels": ["painted.seg.nrrd"],
-     "out": "result", "rank": 8, "budget": 80}
+     "out": "result", "rank": 8, "budget": 55}
 
 This module needs nothing beyond the standard library.
 """
@@ -84,7 +84,7 @@ class AdaptJob:
     from_adapter: Path | None = None
     correct: bool = False  # a correction round: keep that adapter's update, fit its heads on
     experts: tuple[Path | None, ...] = ()  # per image: a propagation result to fuse (Slicer's)
-    budget: float = 80.0  # seconds for fitting; what is best by then is kept
+    budget: float = 55.0  # seconds for fitting; what is best by then is kept
     steps: int | None = None  # adaptation steps instead of a budget: reproducible
     device: str = "auto"
     threads: int | None = None

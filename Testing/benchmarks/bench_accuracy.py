@@ -194,7 +194,7 @@ def add_run(own: argparse.ArgumentParser) -> None:
     )
     own.add_argument("--model", default="reglora-tiny", help="base network: a name or a file")
     own.add_argument("--method", default="arena", choices=METHODS)
-    own.add_argument("--budget", type=float, default=80.0, help="seconds per adaptation")
+    own.add_argument("--budget", type=float, default=55.0, help="seconds per adaptation")
     own.add_argument("--steps", type=int, help="a number of steps instead: repeatable")
     own.add_argument("--seed", type=int, default=0)
     own.add_argument("--jobs", type=int, help="processes side by side (default: one per core)")

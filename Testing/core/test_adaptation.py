@@ -446,6 +446,7 @@ def test_the_update_has_as_many_steps_as_the_budget_allows(
     adapt(replace(a_job, steps=None), events)
     refining = [entry for entry in events.named("progress") if entry["stage"] == "refine"]
     assert {fewest <= int(entry["steps"]) <= most for entry in refining} == {True}
+    assert ("steps of the update instead of 120" in events.warnings) == (most < 120)
 
 
 def test_an_update_that_would_not_be_done_in_time_is_not_begun(

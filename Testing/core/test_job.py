@@ -51,7 +51,7 @@ def test_what_is_left_out_has_its_default() -> None:
         8,
         ("auto",),
     )
-    assert (job.budget, job.steps, job.seed, job.from_adapter) == (80.0, None, 0, None)
+    assert (job.budget, job.steps, job.seed, job.from_adapter) == (55.0, None, 0, None)
 
 
 def test_entries_become_the_types_of_their_fields() -> None:

@@ -433,7 +433,7 @@ def test_two_parameter_nodes_are_shown_in_turn(panel, painted, host):
     assert panel.ui.inputSelector.currentNode() is None
     panel.ui.budgetBox.value = 98
     panel.setParameterNode(first)
-    assert (first.budgetSeconds, second.budgetSeconds) == (80, 98)
+    assert (first.budgetSeconds, second.budgetSeconds) == (55, 98)
     assert panel.ui.inputSelector.currentNode() is painted[0]
     slicer.mrmlScene.RemoveNode(node)
 

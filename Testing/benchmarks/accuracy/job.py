@@ -32,7 +32,7 @@ class Options:
 
     method: str = "arena"
     steps: int | None = None
-    budget: float = 80.0
+    budget: float = 55.0
     seed: int = 0
     threads: int = 1
 

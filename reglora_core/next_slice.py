@@ -44,7 +44,7 @@ class NextSlice:
 
 
 def suggest(task: Task, fitted: Fitted) -> NextSlice | None:
-    """Return the slice of all images that promises most; None where all that matter are painted."""
+    """Return the slice of all images that promises most; None where nothing disagrees."""
     best, best_value = None, 0.0
     for number, painting in enumerate(task.paintings):
         profiles: dict[str, torch.Tensor] = {}

@@ -1,8 +1,9 @@
-"""Where to paint next: the slice around which the result is least sure.
+"""Where to paint next: the slice around which heads and propagation disagree most.
 
-Per painted organ, p (1 - p) of the fused scores is summed over a plane and divided by the organ's
-volume, so that small organs count as much as large ones; the sum over the organs is smoothed along
-the planes, because a slice teaches its neighbourhood. docs/corrections.md compares rules.
+Per painted organ, the voxels of a plane that just one of the two gives to it are counted and
+divided by the organ's volume, so that small organs count as much as large ones; the sum over the
+organs is smoothed along the planes, because a slice teaches its neighbourhood. docs/corrections.md
+compares rules.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from reglora_core.experts import PaintedGrid
 from reglora_core.fit import Fitted, Task
 from reglora_core.grids import AXIS_NAMES
 from reglora_core.samples import Painting
+from reglora_core.scores import split_groups
 
 SIGMA_MM = 10.0  # of the smoothing
 NAMED = 2  # organs that are named as the reason
@@ -42,42 +44,55 @@ class NextSlice:
 
 
 def suggest(task: Task, fitted: Fitted) -> NextSlice | None:
-    """Return the slice of all images that promises most; None where all that matter are painted."""
+    """Return the slice of all images that promises most; None where nothing disagrees."""
     best, best_value = None, 0.0
     for number, painting in enumerate(task.paintings):
         profiles: dict[str, torch.Tensor] = {}
-        paints = fitted.experts.paints[number]
-        for group, fused, paint in zip(task.groups, fitted.scores[number], paints, strict=True):
-            for label, own in doubt(fused, paint).items():
-                profiles[task.organs[group[label - 1]].name] = own
+        experts = fitted.experts
+        paints, propagated = experts.paints[number], experts.propagated[number]
+        heads = split_groups(fitted.by_heads[number], task.groups)
+        for place, group in enumerate(task.groups):
+            own = (fitted.scores[number][place], heads[place], propagated[place])
+            for label, profile in disagreement(*own, paints[place]).items():
+                profiles[task.organs[group[label - 1]].name] = profile
         if not profiles:
             continue
         total = torch.stack(list(profiles.values())).sum(0)
         plane = chosen_plane(total, fitted.scores[number], paints[0])
         if plane is not None and float(total[plane]) > best_value:
             names = sorted(profiles, key=lambda name: -float(profiles[name][plane]))[:NAMED]
-            best = _named(number, painting, plane, f"least sure of {' and '.join(names)} there")
+            best = _named(
+                number,
+                painting,
+                plane,
+                f"what was learned and what was carried over disagree on {' and '.join(names)}",
+            )
             best_value = float(total[plane])
     return best
 
 
-def doubt(fused: torch.Tensor, paint: PaintedGrid) -> dict[int, torch.Tensor]:
-    """Return, per label of a painted organ, how unsure the result is around each plane.
+def disagreement(
+    fused: torch.Tensor, heads: torch.Tensor, propagated: torch.Tensor, paint: PaintedGrid
+) -> dict[int, torch.Tensor]:
+    """Return, per label of a painted organ, how far heads and propagation disagree around planes.
 
     Args:
-        fused: scores (organs + 1, z, y, x) in [0, 1].
+        fused: scores of the result (organs + 1, z, y, x).
+        heads: those of the heads, of the same shape.
+        propagated: those of the propagation, of the same shape.
         paint: the group's paint, on the same grid.
     """
     axis = paint.axis
     counts = torch.bincount(fused.argmax(0).flatten(), minlength=len(fused)).clamp_min(1)
     planes = torch.arange(paint.shape[axis]) * paint.spacing[axis]
     weights = torch.exp(-((planes[:, None] - planes) ** 2) / (2 * SIGMA_MM**2))
+    ours, theirs = heads.argmax(0), propagated.argmax(0)
     found = {}
     for label in torch.unique(paint.planes).tolist():
         if label <= 0:
             continue
-        p = fused[label].movedim(axis, 0).flatten(1)
-        profile = (p * (1 - p)).sum(1) / counts[label]
+        differs = ((ours == label) != (theirs == label)).movedim(axis, 0).flatten(1)
+        profile = differs.sum(1) / counts[label]
         profile[paint.whole_slices().indices] = 0  # nothing is left to gain there
         found[label] = weights @ profile
     return found

@@ -27,7 +27,7 @@ from reglora_core.features import features_at, remembering
 from reglora_core.head import HeadConfig
 from reglora_core.job import AdaptJob
 from reglora_core.models.base import BaseModel
-from reglora_core.next_slice import chosen_plane, doubt
+from reglora_core.next_slice import chosen_plane, disagreement
 from reglora_core.refine import RefineConfig
 from reglora_core.volumes import read_image, read_labels
 
@@ -377,14 +377,15 @@ def sure_scores(planes: int = 20) -> torch.Tensor:
     return scores
 
 
-def test_doubt_is_of_painted_organs_and_in_proportion_to_their_volume() -> None:
+def test_disagreement_is_on_painted_organs_and_in_proportion_to_their_volume() -> None:
     scores = sure_scores()
-    scores[:, 13, 1, 1] = torch.tensor([0.5, 0.5, 0, 0])
-    scores[:, 5, 2, 2] = torch.tensor([0.5, 0, 0, 0.5])  # not painted: says nothing
-    found = doubt(scores, a_paint([2.5, 17.5]))
+    heads, propagated = scores.clone(), scores.clone()
+    heads[:, 13, 1, 1] = torch.tensor([0.0, 1, 0, 0])  # one voxel more of the first organ
+    propagated[:, 5, 2, 2] = torch.tensor([0.0, 0, 0, 1])  # an organ that is not painted
+    found = disagreement(scores, heads, propagated, a_paint([2.5, 17.5]))
     assert sorted(found) == [1, 2]
     assert int(found[1].argmax()) == 13
-    assert float(found[1][13]) == pytest.approx(0.25 / 20)
+    assert float(found[1][13]) == pytest.approx(1 / 20)
     assert float(found[2].abs().sum()) == 0
 
 
@@ -407,7 +408,7 @@ def test_the_report_names_the_next_slice_in_the_files_terms(a_job: AdaptJob) -> 
     upright = reported(adapt(paint_on(a_job, hounsfield, labels, SLICES, False)))["next_slice"]
     assert (upright["axis"], upright["image"]) == ("axial", 0)
     assert upright["index"] not in SLICES
-    assert "least sure of" in upright["why"]
+    assert "disagree on" in upright["why"]
     # slices of 48 voxels of 3 mm from (-70, -60, 10)
     assert upright["mm"] == [0.5, 10.5, 10.0 + 3 * upright["index"]]
     turned = reported(adapt(paint_on(a_job, hounsfield, labels, SLICES, True)))["next_slice"]

@@ -3,9 +3,9 @@
     gap           the middle of the widest gap between painted slices; beyond the outermost ones
                   a gap counts twice, because it is closed on one side only
     even          of n + 1 evenly spaced slices the one that is farthest from the n painted
-    confidence    where the fused scores are least sure: the rule of reglora_core.next_slice
-    disagreement  where heads and propagation name different labels: per painted organ the voxels
-                  of the plane that just one of the two gives it, by the organ's volume, summed
+    confidence    where the fused scores are least sure: per painted organ the sum of p (1 - p)
+                  over the plane, by the organ's volume, summed over the organs
+    disagreement  where heads and propagation disagree: the rule of reglora_core.next_slice
 
 All look between the first and the last plane in which the result has an organ. The last two
 profiles are smoothed by a Gaussian, so that a slice is chosen for its neighbourhood.
@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import torch  # noqa: TID253
 
+from reglora_core import next_slice
 from reglora_core.experts import PaintedGrid
-from reglora_core.next_slice import SIGMA_MM, doubt
 
 
 @dataclass(frozen=True)
@@ -90,17 +90,16 @@ def even(seen: Seen) -> int | None:
 
 
 def confidence(seen: Seen) -> int | None:
-    return seen.chosen(torch.stack(list(doubt(seen.fused, seen.paint).values())).sum(0))
+    labels = seen.painted_labels()
+    p = seen.fused[labels]
+    counts = torch.bincount(seen.fused.argmax(0).flatten(), minlength=len(seen.fused))
+    planes = (p * (1 - p)).movedim(seen.paint.axis + 1, 1).flatten(2).sum(2)
+    return seen.chosen(_smooth((planes / counts[labels].clamp_min(1)[:, None]).sum(0), seen))
 
 
 def disagreement(seen: Seen) -> int | None:
-    ours, theirs = seen.heads.argmax(0), seen.propagated.argmax(0)
-    volumes = _volumes(seen.fused)
-    total = torch.zeros(len(seen.is_open))
-    for label in seen.painted_labels():
-        differs = ((ours == label) != (theirs == label)).float()
-        total += _per_plane(differs[None], seen)[0] / volumes[label]
-    return seen.chosen(_smooth(total, seen))
+    profiles = next_slice.disagreement(seen.fused, seen.heads, seen.propagated, seen.paint)
+    return seen.chosen(torch.stack(list(profiles.values())).sum(0))
 
 
 RULES: dict[str, Callable[[Seen], int | None]] = {
@@ -111,21 +110,10 @@ RULES: dict[str, Callable[[Seen], int | None]] = {
 }
 
 
-def _volumes(fused: torch.Tensor) -> torch.Tensor:
-    """Return the voxels of each label in the result, one at least."""
-    counts = torch.bincount(fused.argmax(0).flatten(), minlength=len(fused))
-    return counts.clamp_min(1).float()
-
-
-def _per_plane(values: torch.Tensor, seen: Seen) -> torch.Tensor:
-    """Return sums (organs, planes) of values (organs, z, y, x)."""
-    return values.movedim(seen.paint.axis + 1, 1).flatten(2).sum(2)
-
-
 def _smooth(profile: torch.Tensor, seen: Seen) -> torch.Tensor:
     """Blur a profile of planes; what is painted has nothing left to gain."""
     profile = profile.clone()
     profile[seen.paint.indices] = 0
     planes = torch.arange(len(profile)) * seen.spacing
-    weights = torch.exp(-((planes[:, None] - planes) ** 2) / (2 * SIGMA_MM**2))
+    weights = torch.exp(-((planes[:, None] - planes) ** 2) / (2 * next_slice.SIGMA_MM**2))
     return weights @ profile

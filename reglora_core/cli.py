@@ -101,7 +101,12 @@ def _add_adapt(commands: Any) -> None:
         metavar="NAME|FILE",
         help="base network (see reglora models list)",
     )
-    parser.add_argument("--method", default="arena", choices=METHODS)
+    parser.add_argument(
+        "--method",
+        default="arena",
+        metavar="NAME",
+        help=f"one of {', '.join(METHODS)} (default arena; docs/methods.md)",
+    )
     parser.add_argument("--rank", default=8, type=int, help="initial rank (default 8)")
     parser.add_argument(
         "--annotated",

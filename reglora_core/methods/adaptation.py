@@ -19,8 +19,8 @@ from reglora_core.methods.catalogue import (
     MethodEntry,
     method_entry,
 )
-from reglora_core.methods.parts import Parts, layer_norms, parts_of, transformer_mlps
-from reglora_core.methods.scratch import random_values
+from reglora_core.methods.parts import layer_norms, parts_of, transformer_mlps
+from reglora_core.methods.scratch import calibrate_, random_values
 from reglora_core.methods.sora import mean_l1
 from reglora_core.methods.trained import is_trained, kinds_of
 from reglora_core.models.base import BaseModel
@@ -183,17 +183,29 @@ def resume(network: nn.Module, config: MethodConfig) -> Adaptation:
         found = " and ".join(sorted(there))
         message = f"method {config.name} cannot go on from an adapter that holds {found}"
         raise InputError(message, "use the method that the adapter was made with, or none")
-    for parameter in lora.adapter_parameters(network):
-        parameter.requires_grad_(True)
     return Adaptation(network, config)
 
 
+def start_from_scratch(model: BaseModel, hounsfield: Tensor, seed: int) -> None:
+    """Draw a network's weights anew, and set its batch statistics on a scan (z, y, x)."""
+    begin(model, MethodConfig("scratch"), torch.Generator().manual_seed(seed))
+    calibrate_(model, hounsfield)
+
+
 def refuse_undefined(model: BaseModel, config: MethodConfig) -> None:
-    """Check that a method is defined for a network; the network stays as it is.
+    """Check that a method can be used on a network as it is; nothing changes.
 
     Raises:
-        InputError: it is not; the message says why and what to use.
+        InputError: it is not defined for it, or an earlier adapter is in the way; the message
+            says why and what to use.
     """
+    if is_trained(model.network):
+        if config.name in ("scratch", "zero-shot"):
+            message = f"method {config.name} uses no earlier adapter"
+            raise InputError(message, "leave it out")
+        if config.entry.kind != "none":
+            resume(model.network, config)
+        return
     if config.entry.kind == "values":
         _value_names(model.network, config)
     elif config.entry.kind == "branch":

@@ -46,8 +46,8 @@ class Bottleneck(Branch):
 
     def __init__(self, width: int, generator: torch.Generator, bottleneck: int = BOTTLENECK):
         super().__init__()
-        self.down = nn.utils.skip_init(nn.Linear, width, bottleneck)
-        self.up = nn.utils.skip_init(nn.Linear, bottleneck, width)
+        with torch.random.fork_rng(devices=[]):  # torch draws them before we do
+            self.down, self.up = nn.Linear(width, bottleneck), nn.Linear(bottleneck, width)
         with torch.no_grad():
             _draw_(self.down.weight, width, generator)
             for tensor in (self.down.bias, self.up.weight, self.up.bias):
@@ -67,12 +67,9 @@ class SpatialAdapter(Branch):
     def __init__(self, channels: int, generator: torch.Generator):
         super().__init__()
 
-        def convolution() -> nn.Module:
-            return nn.utils.skip_init(
-                nn.Conv3d, channels, channels, kernel_size=3, padding=1, bias=False
-            )
-
-        self.first, self.second = convolution(), convolution()
+        with torch.random.fork_rng(devices=[]):
+            self.first = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
+            self.second = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
         with torch.no_grad():
             _draw_(self.first.weight, 27 * channels, generator)
             self.second.weight.zero_()

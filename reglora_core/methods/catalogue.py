@@ -36,6 +36,11 @@ class MethodEntry:
     source: str
     head: HeadKind = "mlp"
 
+    @property
+    def update(self) -> str:
+        """What it makes of the network, in a sentence."""
+        return "the low-rank update" if self.kind == "low-rank" else f"the update by {self.name}"
+
 
 FSEFT = "Silva-Rodriguez et al., MedIA 103 (2025), arXiv 2303.17051"
 ARENA = "Baklouti et al., MICCAI 2025, arXiv 2507.15793"

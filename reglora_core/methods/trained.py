@@ -71,6 +71,11 @@ def merge_trained(network: nn.Module) -> None:
     values.merge_values(network)
 
 
+def trained_count(network: nn.Module) -> int:
+    """The number of values it was given; of low-rank updates the surviving columns'."""
+    return sum(tensor.numel() for tensor in trained_state(network).values())
+
+
 def is_trained(network: nn.Module) -> bool:
     """Whether the network was given anything."""
     found = (lora.adapters(network), values.values(network), branches.branches(network))

@@ -109,7 +109,10 @@ def test_files_of_low_rank_methods_keep_their_format(a_job: AdaptJob) -> None:
     for method, expected in [("lora", 1), ("bitfit", 2), ("linear-probe", 2), ("head", 1)]:
         result = adapt(replace(a_job, method=method, steps=2, out=a_job.out / method))
         description = load_adapter(result.adapter).describe()
-        assert (description["format"], "head" in description) == (expected, method == "linear-probe")
+        assert (description["format"], "head" in description) == (
+            expected,
+            method == "linear-probe",
+        )
 
 
 @pytest.mark.parametrize("method", ["bitfit", "full-ft", "scratch"])

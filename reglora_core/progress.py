@@ -15,6 +15,7 @@ STAGES = {
     "pretrain": "pre-training",
     "download": "downloading (MB)",
     "check": "checking",
+    "check": "looking at cases",
 }
 WIDTH = 28
 

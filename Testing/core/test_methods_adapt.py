@@ -141,7 +141,7 @@ def test_zero_shots_are_the_networks_own_classes(a_job: AdaptJob) -> None:
 def test_a_zero_shot_adapter_predicts_what_the_network_says(
     a_job: AdaptJob, tmp_path: Path
 ) -> None:
-    hounsfield, truth = phantom.body()
+    _, truth = phantom.body()
     paint = phantom.on_slices((truth == phantom.LIVER).astype(np.uint8), (14, 21, 28, 35))
     labels = phantom.write(tmp_path / "liver.nrrd", phantom.image_of(paint))
     job = replace(a_job, labels=(labels,), names={1: "liver"}, method="zero-shot")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from reglora_core.events import Report, ignore
 from reglora_core.protocol.dataset import ROLES, read_dataset
-from reglora_core.protocol.inventory import Inventory, Severity, take_inventory
+from reglora_core.protocol.finding import Severity
+from reglora_core.protocol.inventory import Inventory, take_inventory
 from reglora_core.protocol.sampling import too_few
 
 SHOTS = (1, 5, 10)

@@ -135,7 +135,7 @@ def _converted(name: str, key: str, value: Any) -> Any:
         if not isinstance(value, dict):
             raise refuse(name, f"roles is {value!r}", "give an object: role to a list of patients")
         return {role: _texts(name, role, own) for role, own in value.items()}
-    kinds = {"is_partial": bool, "files": dict, "names": (dict, str)}
+    kinds: dict[str, Any] = {"is_partial": bool, "files": dict, "names": (dict, str)}
     if not isinstance(value, kinds.get(key, str)):
         raise refuse(name, f"{key} is {value!r}", "see docs/protocol.md for its type")
     return value

@@ -15,7 +15,6 @@ STAGES = {
     "pretrain": "pre-training",
     "download": "downloading (MB)",
     "check": "checking",
-    "check": "looking at cases",
 }
 WIDTH = 28
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np  # noqa: TID253
@@ -22,6 +23,7 @@ from reglora_core.models.base import choose_device
 from reglora_core.models.loading import load_model
 from reglora_core.models.swinunetr import build
 from reglora_core.prediction import predict
+from reglora_core.refine import RefineConfig
 from reglora_core.scan import prepare_scan
 from reglora_core.volumes import read_image, read_labels
 
@@ -93,8 +95,9 @@ def test_every_method_is_kept_in_a_file_that_predict_reads(a_job: AdaptJob, meth
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["adaptformer", "affine-ln", "bitfit", "spatial-adapter"])
 def test_methods_for_transformers_on_a_swinunetr(
-    a_job: AdaptJob, swin_weights: Path, method: str
+    a_job: AdaptJob, swin_weights: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(adaptation, "RefineConfig", partial(RefineConfig, crop=64, voxels=500))
     job = replace(a_job, model=str(swin_weights), method=method, steps=2)
     result = adapt(job)
     adapter = load_adapter(result.adapter)

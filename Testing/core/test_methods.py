@@ -18,10 +18,11 @@ from reglora_core.methods.adalora import (
     Importance,
     orthogonality,
 )
-from reglora_core.methods.adaptation import Adaptation, MethodConfig, begin
+from reglora_core.methods.adaptation import Adaptation, MethodConfig, begin, refuse_undefined
 from reglora_core.methods.branches import Bottleneck, SpatialAdapter, attach, remove_branches
 from reglora_core.methods.catalogue import METHODS, method_entry
 from reglora_core.methods.heads import ClassHead, LinearHead, TrainedClasses
+from reglora_core.methods.parts import parts_of
 from reglora_core.methods.scratch import calibrate_
 from reglora_core.methods.sora import ConstantShrinkage, mean_l1
 from reglora_core.methods.trained import (
@@ -30,11 +31,13 @@ from reglora_core.methods.trained import (
     remove_trained,
     trained_state,
 )
+from reglora_core.models import segresnet, swinunetr
 from reglora_core.models.base import BaseModel
-from reglora_core.models.loading import FAMILIES
+from reglora_core.models.families import family_of
 from reglora_core.models.registry import model_entry
 from reglora_core.models.swinunetr import build
 from reglora_core.models.tiny import TinyConfig, TinyUNet
+from reglora_core.models.unet3d import UNet3D
 from reglora_core.proximal import Annealing, build_optimizer
 
 TRAINED = [name for name in METHODS if method_entry(name).kind != "none"]
@@ -50,7 +53,7 @@ def a_swin(feature_size: int) -> BaseModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = build(feature_size=feature_size).eval()
-    return BaseModel(entry, network, FAMILIES["swinunetr"], "", (32, 32, 32))
+    return BaseModel(entry, network, family_of(entry), "", (32, 32, 32))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,8 @@ def a_tiny_model() -> BaseModel:
         torch.manual_seed(0)
         config = TinyConfig(widths=(4, 6, 8), classes=("background", "liver", "spleen"))
         network = TinyUNet(config).eval()
-    return BaseModel(model_entry("reglora-tiny"), network, FAMILIES["tiny"], "", (32, 32, 32))
+    entry = model_entry("reglora-tiny")
+    return BaseModel(entry, network, family_of(entry), "", (32, 32, 32))
 
 
 # Published counts (FSEFT, ARENA; docs/method.md), on SwinUNETR of feature size 48
@@ -228,6 +232,45 @@ def test_gates_take_no_penalty_and_unknown_names_are_listed() -> None:
         MethodConfig("gates", penalty=0.1)
     with pytest.raises(InputError, match=r"'dora' is unknown; choose one of arena, .*zero-shot"):
         MethodConfig("dora")
+
+
+OTHER_NETWORKS = {
+    "swinvit": ("monai-swinvit-ssl", swinunetr.build_encoder, 12),
+    "unet3d": ("suprem-unet", UNet3D, 4),
+    "segresnet": ("suprem-segresnet", segresnet.build, 8),
+    "segresnet-ds": ("vista3d", segresnet.build_deep, 8),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_NETWORKS)
+def test_every_family_of_networks_has_parts_for_the_methods(kind: str) -> None:
+    name, build_network, size = OTHER_NETWORKS[kind]
+    entry = model_entry(name)
+    network = build_network(size).eval()
+    model = BaseModel(entry, network, family_of(entry), "", (64, 64, 64))
+    base = outputs(model)
+    tried = ["bitfit", "full-ft", "scratch"]
+    if kind == "swinvit":
+        for method, said in [("decoder-ft", "no decoder"), ("spatial-adapter", "no last block")]:
+            with pytest.raises(InputError, match=said):
+                refuse_undefined(model, MethodConfig(method))
+        tried += ["adaptformer", "affine-ln"]
+    else:
+        tried += ["decoder-ft", "spatial-adapter"]
+    for method in tried:
+        adaptation = begin(model, MethodConfig(method), a_generator())
+        assert adaptation.trainable_count > 0
+        if method != "scratch":
+            torch.testing.assert_close(outputs(model), base, rtol=1e-5, atol=1e-5)
+        loss = sum(level.square().mean() for level in model.feature_maps(a_volume(model)))
+        loss.backward()
+        assert any(p.grad is not None and p.grad.any() for p in adaptation.parameters), method
+        remove_trained(network)
+
+
+def test_a_network_of_an_unknown_kind_says_what_can_be_used() -> None:
+    with pytest.raises(InputError, match=r"of a Linear are not known; choose arena, .*lora"):
+        parts_of(nn.Linear(1, 1))
 
 
 # AdaLoRA (arXiv 2303.10512)

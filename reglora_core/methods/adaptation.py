@@ -19,7 +19,7 @@ from reglora_core.methods.catalogue import (
     MethodEntry,
     method_entry,
 )
-from reglora_core.methods.parts import layer_norms, parts_of, transformer_mlps
+from reglora_core.methods.parts import NOTHING, layer_norms, parts_of, transformer_mlps
 from reglora_core.methods.scratch import calibrate_, random_values
 from reglora_core.methods.sora import mean_l1
 from reglora_core.methods.trained import is_trained, kinds_of
@@ -167,8 +167,7 @@ def begin(model: BaseModel, config: MethodConfig, generator: torch.Generator) ->
     elif config.entry.kind == "branch":
         _begin_branches(model, config, generator)
     if config.trains_decoder and config.name != "decoder-ft":
-        parts = parts_of(model.network)
-        values.add_offsets(model.network, parts.names(model.network, parts.decoder))
+        values.add_offsets(model.network, _decoder_names(model.network))
     return Adaptation(model.network, config, clipped)
 
 
@@ -213,7 +212,7 @@ def refuse_undefined(model: BaseModel, config: MethodConfig) -> None:
 
 
 def _low_rank_targets(model: BaseModel, config: MethodConfig) -> lora.Targets:
-    decoder = parts_of(model.network).decoder if config.trains_decoder else "(?!)"
+    decoder = parts_of(model.network).decoder if config.trains_decoder else NOTHING
 
     def is_target(name: str, layer: nn.Module) -> bool:
         return model.is_adapted_layer(name, layer) and not re.search(decoder, name)
@@ -239,9 +238,18 @@ def _value_names(network: nn.Module, config: MethodConfig) -> list[str]:
             raise InputError(message, "use bitfit, which trains its normalisations' biases")
         return names
     if config.name == "decoder-ft":
-        return parts.names(network, parts.decoder)
+        return _decoder_names(network)
     output = set(parts.names(network, parts.output))
     return [name for name, _ in network.named_parameters() if name not in output]
+
+
+def _decoder_names(network: nn.Module) -> list[str]:
+    parts = parts_of(network)
+    names = parts.names(network, parts.decoder)
+    if not names:
+        message = f"a {type(network).__name__} has no decoder to train"
+        raise InputError(message, "use arena or lora, or a base network with a decoder")
+    return names
 
 
 def _begin_branches(model: BaseModel, config: MethodConfig, generator: torch.Generator) -> None:
@@ -258,6 +266,9 @@ def _branch_places(model: BaseModel, config: MethodConfig) -> dict[str, int]:
     """Return the modules that get a branch, and their widths."""
     parts = parts_of(model.network)
     if config.name == "spatial-adapter":
+        if not parts.features:
+            message = f"method spatial-adapter: a {type(model.network).__name__} has no last block"
+            raise InputError(message, "use arena or lora")
         return {parts.features: parts.width}
     mlps = transformer_mlps(model.network, parts)
     if not mlps:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import torch  # noqa: TID253
 from torch import Tensor, nn  # noqa: TID253
 
-from reglora_core.errors import InputError
 from reglora_core.features import windows
 from reglora_core.methods.parts import parts_of
 from reglora_core.models.base import BaseModel
-from reglora_core.models.swinunetr import build as build_swinunetr
-from reglora_core.models.tiny import TinyUNet
 
 Tensors = dict[str, Tensor]
 
@@ -22,18 +19,12 @@ def random_values(network: nn.Module, generator: torch.Generator) -> Tensors:
     them (mean 0, variance 1): see `calibrate_`.
 
     Raises:
-        InputError: a network that cannot be built anew.
+        InputError: a network of a kind whose parts are not known.
     """
     parts = parts_of(network)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-        if isinstance(network, TinyUNet):
-            fresh: nn.Module = TinyUNet(network.config)
-        elif parts.features == "decoder1":
-            fresh = build_swinunetr(feature_size=parts.width)
-        else:
-            message = f"a {type(network).__name__} cannot be built anew"
-            raise InputError(message, "choose full-ft")
+        fresh = parts.fresh()
     output = set(parts.names(network, parts.output))
     return {
         name: tensor.detach()

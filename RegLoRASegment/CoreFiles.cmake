@@ -26,6 +26,18 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/job.py
   reglora_core/lora.py
   reglora_core/memory.py
+  reglora_core/methods/__init__.py
+  reglora_core/methods/adalora.py
+  reglora_core/methods/adaptation.py
+  reglora_core/methods/branches.py
+  reglora_core/methods/catalogue.py
+  reglora_core/methods/heads.py
+  reglora_core/methods/parts.py
+  reglora_core/methods/probe.py
+  reglora_core/methods/scratch.py
+  reglora_core/methods/sora.py
+  reglora_core/methods/trained.py
+  reglora_core/methods/values.py
   reglora_core/models/__init__.py
   reglora_core/models/base.py
   reglora_core/models/cache.py
@@ -66,6 +78,15 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/pretraining/warm_start.py
   reglora_core/process.py
   reglora_core/progress.py
+  reglora_core/protocol/__init__.py
+  reglora_core/protocol/access.py
+  reglora_core/protocol/cases.py
+  reglora_core/protocol/command.py
+  reglora_core/protocol/dataset.py
+  reglora_core/protocol/finding.py
+  reglora_core/protocol/inventory.py
+  reglora_core/protocol/lists.py
+  reglora_core/protocol/sampling.py
   reglora_core/proximal.py
   reglora_core/refine.py
   reglora_core/result.py
@@ -90,4 +111,8 @@ set(REGLORA_CORE_RESOURCES
   reglora_core/confidence.json
   reglora_core/models/weights/reglora-tiny.md
   reglora_core/models/weights/reglora-tiny.safetensors
+  reglora_core/protocol/datasets/flare22.json
+  reglora_core/protocol/datasets/openkbp.json
+  reglora_core/protocol/datasets/totalsegmentator-v1.json
+  reglora_core/protocol/datasets/totalsegmentator-v2.json
   )

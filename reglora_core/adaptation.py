@@ -36,6 +36,15 @@ from reglora_core.head import Groups, HeadConfig
 from reglora_core.islands import is_one_piece
 from reglora_core.job import AdaptJob
 from reglora_core.memory import with_enough_memory
+from reglora_core.methods.adaptation import MethodConfig, refuse_undefined, start_from_scratch
+from reglora_core.methods.catalogue import method_entry
+from reglora_core.methods.trained import (
+    UPDATE,
+    load_trained_state,
+    remove_trained,
+    trained_count,
+    trained_state,
+)
 from reglora_core.models.base import BaseModel, choose_device
 from reglora_core.models.loading import load_model
 from reglora_core.next_slice import NextSlice, suggest
@@ -50,6 +59,7 @@ from reglora_core.volumes import LabelMap, read_image, read_labels, write_segmen
 T = TypeVar("T")
 DEFAULT_STEPS = RefineConfig.steps
 MIN_STEPS = 20  # of an update that is worth its time; its schedule needs some
+LARGE_BYTES = 20_000_000  # of an adapter file: worth a word
 WRITING_SECONDS = 8.0  # of the budget, kept for predicting and writing after the last step
 
 
@@ -130,8 +140,12 @@ def adapt(job: AdaptJob, report: Report = ignore) -> AdaptResult:
         model = load_model(job.model, choose_device(job.device))
         if job.from_adapter is not None and not job.correct:
             load_adapter(job.from_adapter).attach_to(model)
+        method = MethodConfig(job.method, job.rank)
+        refuse_undefined(model, method)
         task, label_maps = read_task(job, model, report)
         route = choose_route(job, model, task.organs, report)
+        if job.method == "scratch":
+            start_from_scratch(model, task.paintings[0].scan.inside, job.seed)
         return _Run(job, model, task, label_maps, report, start).all(route)
 
 
@@ -166,7 +180,8 @@ def read_task(job: AdaptJob, model: BaseModel, report: Report) -> tuple[Task, li
         for number in range(len(paintings))
     )
     _warn_of_little_paint(paintings, organs, report)
-    return Task(organs, groups, tuple(paintings), given), label_maps
+    head = method_entry(job.method).head
+    return Task(organs, groups, tuple(paintings), given, head), label_maps
 
 
 def _all_organs(label_maps: list[LabelMap]) -> tuple[Organ, ...]:
@@ -249,7 +264,7 @@ class _Run:
     ) -> None:
         self.job, self.model, self.task = job, model, task
         self.label_maps, self.start = label_maps, start
-        self.earlier = lora.adapter_state(model.network)  # of the adapter that it starts from
+        self.earlier = trained_state(model.network)  # of the adapter that it starts from
         self.has_result = False
         self.generator = torch.Generator().manual_seed(job.seed)
         self.outer_report = report
@@ -287,7 +302,7 @@ class _Run:
         self.has_result = True
         try:
             best, trial = self._with_enough_memory(lambda: self._tested(best))
-            if self.job.method != "head":
+            if method_entry(self.job.method).kind != "none":
                 best = self._with_enough_memory(lambda: self._refined(best, trial))
         except _OutOfTime:
             self._keep_first(best, f"the budget of {self.job.budget:g} s was spent")
@@ -308,7 +323,8 @@ class _Run:
 
     def _keep_first(self, first: Fitted, why: str) -> None:
         self._begin_anew()
-        first.remarks.append(f"{why} before the low-rank update; the result is the first one")
+        update = method_entry(self.job.method).update
+        first.remarks.append(f"{why} before {update}; the result is the first one")
 
     def _with_enough_memory(self, work: Callable[[], T]) -> T:
         """Do the work on this run's model, with smaller windows where memory runs out."""
@@ -338,9 +354,11 @@ class _Run:
         return replace(first, held_out=trial.dice), trial
 
     def _refined(self, first: Fitted, trial: Trial | None) -> Fitted:
-        low_rank = lora.LowRankConfig(self.job.method, self.job.rank)  # type: ignore[arg-type]
+        method = MethodConfig(self.job.method, self.job.rank)
         steps = DEFAULT_STEPS if self.job.steps is None else self.job.steps
-        config = RefineConfig(low_rank, steps=steps)
+        config = RefineConfig(method, steps=steps)
+        if method.entry.kind != "low-rank":
+            config = replace(config, learning_rate=method.learning_rate)
         config = replace(config, crop=min(config.crop, *self.model.patch))
         work = Refinement(self.model, self.task, config, self.generator, self.report)
         if self.job.steps is not None:
@@ -373,9 +391,9 @@ class _Run:
 
     def _begin_anew(self) -> None:
         """Take back what was trained; an earlier adapter's update is the start, if there is one."""
-        lora.remove_adapters(self.model.network)
+        remove_trained(self.model.network)
         if self.earlier:
-            lora.load_adapter_state(self.model.network, self.earlier)
+            load_trained_state(self.model.network, self.earlier)
 
     def _write(self, fitted: Fitted, is_final: bool) -> AdaptResult:
         """Write adapter, segmentations and report; tell of them."""
@@ -391,6 +409,11 @@ class _Run:
             maps.append(label_map)
         adapter = out / "adapter.safetensors"
         save_adapter(self._adapter(fitted), adapter)
+        if is_final and adapter.stat().st_size > LARGE_BYTES:
+            fitted.remarks.append(
+                f"the adapter file has {adapter.stat().st_size / 1e6:.0f} MB: {self.job.method} "
+                "trains whole parts of the network"
+            )
         found = estimates(self.task, fitted)
         organs = _organ_results(self.task, fitted, maps, found)
         self.next_slice = suggest(self.task, fitted)
@@ -422,7 +445,8 @@ class _Run:
 
     def _adapter(self, fitted: Fitted) -> Adapter:
         network, entry = self.model.network, self.model.entry
-        is_adapted = fitted.is_adapted
+        state = trained_state(network) if fitted.is_adapted else {}
+        updates = {k.removeprefix(UPDATE): v for k, v in state.items() if k.startswith(UPDATE)}
         return Adapter(
             base=entry.name,
             base_sha256=self.model.sha256,
@@ -430,9 +454,10 @@ class _Run:
             groups=self.task.groups,
             modality=self.task.paintings[0].scan.modality,
             spacing_mm=entry.spacing_mm,
-            method=self.job.method if is_adapted else "head",
+            method=self._method_used(fitted),
             hidden=HeadConfig().hidden,
-            ranks=lora.effective_ranks(network) if is_adapted else {},
+            head=self.task.head,
+            ranks=lora.effective_ranks(network) if fitted.is_adapted else {},
             held_out_dice=fitted.held_out,
             in_one_piece=_in_one_piece(self.task, fitted),
             provenance={
@@ -443,9 +468,15 @@ class _Run:
                 "annotated_slices": [len(p.annotation.slices) for p in self.task.paintings],
                 "made": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
             },
-            update=lora.adapter_state(network) if is_adapted else {},
+            update=updates,
+            trained={k: v for k, v in state.items() if not k.startswith(UPDATE)},
             heads=tuple(head.state_dict() for head in fitted.heads),
         )
+
+    def _method_used(self, fitted: Fitted) -> str:
+        """Return the job's method, or head where its update is not in use."""
+        trains_network = method_entry(self.job.method).kind != "none"
+        return "head" if trains_network and not fitted.is_adapted else self.job.method
 
     def _report_entries(
         self, result: AdaptResult, fitted: Fitted, found: Estimates, is_final: bool
@@ -462,6 +493,7 @@ class _Run:
             "is_adapted": fitted.is_adapted,
             "initial_rank": self.job.rank,
             "ranks": lora.effective_ranks(self.model.network) if fitted.is_adapted else {},
+            "trained_values": trained_count(self.model.network) if fitted.is_adapted else 0,
             "organs": [vars(organ) for organ in result.organs],
             "evidence": {
                 name: vars(own.evidence) if own is not None else None for name, own in found.items()

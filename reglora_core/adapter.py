@@ -3,6 +3,8 @@
 A safetensors file (no pickle; reading one never executes code) with half-precision tensors
 
     update/<layer>.down, .gate, .up     the surviving columns of A, g and B
+    offset/<tensor>, value/<tensor>     of methods that train the network's own tensors
+    adaptformer/..., spatial-adapter/... modules that a method adds
     head/<number>/<parameter>           the heads
 
 and, in its metadata under ``reglora``, a JSON description: format version, base network and the
@@ -22,15 +24,17 @@ from safetensors import SafetensorError, safe_open  # noqa: TID253
 from safetensors.torch import save  # noqa: TID253
 
 from reglora_core.errors import AdapterError
-from reglora_core.head import Groups, Head, HeadConfig
-from reglora_core.lora import load_adapter_state
+from reglora_core.head import Groups, Head
+from reglora_core.methods.catalogue import HeadKind
+from reglora_core.methods.heads import head_from_state
+from reglora_core.methods.trained import KINDS, UPDATE, load_trained_state
 from reglora_core.models.base import BaseModel
 from reglora_core.organs import Organ
 from reglora_core.writing import write_atomically
 
-FORMAT = 1
-UPDATE, HEAD = "update/", "head/"
-STATISTICS = ("mean", "deviation")  # kept in single precision
+FORMAT = 2  # 1 where the file holds nothing but low-rank updates and our two-layer heads
+HEAD = "head/"
+STATISTICS = ("mean", "deviation", "running_mean", "running_var")  # kept in single precision
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,13 @@ class Adapter:
         spacing_mm: of the working grid, one number or one per axis (z, y, x).
         method: by which the update was found.
         hidden: width of the heads.
+        head: what kind they are (`methods.catalogue.HeadKind`).
         ranks: surviving rank per layer.
         held_out_dice: per organ name; None where it could not be estimated.
         in_one_piece: names of the organs that were in one piece in the scans.
         provenance: version, seed, licence of the base network, and the like.
         update: compact A, g and B per layer.
+        trained: what methods of other kinds trained (`methods.trained`).
         heads: state dicts of the heads.
     """
 
@@ -62,21 +68,33 @@ class Adapter:
     spacing_mm: float | Sequence[float]
     method: str
     hidden: int
+    head: HeadKind = "mlp"
     ranks: dict[str, int] = field(default_factory=dict)
     held_out_dice: dict[str, float | None] = field(default_factory=dict)
     in_one_piece: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     update: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    trained: Mapping[str, torch.Tensor] = field(default_factory=dict)
     heads: tuple[Mapping[str, torch.Tensor], ...] = ()
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether the network is another one than the base network."""
+        return bool(self.update or self.trained)
+
+    @property
+    def format(self) -> int:
+        """The oldest format that can hold it, so that older versions read what they can."""
+        return FORMAT if self.trained or self.head != "mlp" else 1
 
     def describe(self) -> dict[str, Any]:
         """Return everything but the tensors, as JSON has it."""
-        skipped = ("update", "heads")
+        skipped = {"update", "trained", "heads"} | ({"head"} if self.format == 1 else set())
         entries = {key: value for key, value in vars(self).items() if key not in skipped}
         entries["organs"] = [asdict(organ) for organ in self.organs]
         entries["groups"] = [list(group) for group in self.groups]
         entries["in_one_piece"] = list(self.in_one_piece)
-        return {"format": FORMAT, **entries}
+        return {"format": self.format, **entries}
 
     def build_heads(self, model: BaseModel) -> list[Head]:
         """Return the heads, for a base network that `attach_to` has accepted.
@@ -86,10 +104,9 @@ class Adapter:
         """
         heads = []
         for state in self.heads:
-            head = Head(model.widths, self.groups, HeadConfig(hidden=self.hidden))
             try:
-                head.load_state_dict({key: value.float() for key, value in state.items()})
-            except RuntimeError as error:
+                head = head_from_state(self.head, model.widths, self.groups, self.hidden, state)
+            except (RuntimeError, KeyError) as error:
                 message = "the adapter's heads do not have the shapes that its description says"
                 raise AdapterError(message, "it is damaged; write it again") from error
             heads.append(head.to(model.device).eval())
@@ -107,7 +124,9 @@ class Adapter:
                 f"{self.base_sha256[:12]}, this is {model.entry.name!r} with {model.sha256[:12]}"
             )
             raise AdapterError(message, "use the base network it was made for, or adapt again")
-        load_adapter_state(model.network, {k: v.float() for k, v in self.update.items()})
+        updates = {UPDATE + key: value for key, value in self.update.items()}
+        every = {key: value.float() for key, value in {**updates, **self.trained}.items()}
+        load_trained_state(model.network, every)
 
 
 def save_adapter(adapter: Adapter, path: Path) -> None:
@@ -117,6 +136,8 @@ def save_adapter(adapter: Adapter, path: Path) -> None:
         OutputError: the place cannot be written.
     """
     tensors = {UPDATE + key: value.half() for key, value in adapter.update.items()}
+    for key, value in adapter.trained.items():
+        tensors[key] = value.float() if key.endswith(STATISTICS) else value.half()
     for number, state in enumerate(adapter.heads):
         for key, value in state.items():
             is_statistic = key in STATISTICS
@@ -176,6 +197,9 @@ def _from_parts(
             groups=groups,
             in_one_piece=in_one_piece,
             update={k.removeprefix(UPDATE): v for k, v in tensors.items() if k.startswith(UPDATE)},
+            trained={
+                k: v for k, v in tensors.items() if k.partition("/")[0] in KINDS and UPDATE not in k
+            },
             heads=_heads(tensors),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_demo(commands)
     _add_pretrain(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -101,7 +102,12 @@ def _add_adapt(commands: Any) -> None:
         metavar="NAME|FILE",
         help="base network (see reglora models list)",
     )
-    parser.add_argument("--method", default="arena", choices=METHODS)
+    parser.add_argument(
+        "--method",
+        default="arena",
+        metavar="NAME",
+        help=f"one of {', '.join(METHODS)} (default arena; docs/methods.md)",
+    )
     parser.add_argument("--rank", default=8, type=int, help="initial rank (default 8)")
     parser.add_argument(
         "--annotated",
@@ -222,6 +228,19 @@ def _add_pretrain(commands: Any) -> None:
     parser.add_argument("--threads", type=int, metavar="N")
 
 
+def _add_bench(commands: Any) -> None:
+    parser = commands.add_parser("bench", help="studies on cohorts of patients")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="list what is in a dataset, and what is wrong with it")
+    check.set_defaults(work=_bench_check)
+    check.add_argument(
+        "dataset",
+        metavar="DATASET",
+        help="description, a .json file (docs/protocol.md), or the name of one that is shipped",
+    )
+    check.add_argument("--data", required=True, type=Path, metavar="DIR", help="its folder")
+
+
 def _adapt(options: argparse.Namespace) -> int:
     from reglora_core.organs import parse_names
 
@@ -307,4 +326,15 @@ def _pretrain(options: argparse.Namespace) -> int:
         options.config, options.data, options.out, options.device, options.threads, Reporter(bar)
     )
     bar.close()
+    return 0
+
+
+def _bench_check(options: argparse.Namespace) -> int:
+    from reglora_core.protocol.command import check_dataset
+
+    bar = ProgressBar(sys.stderr)
+    text, inventory = check_dataset(options.dataset, options.data, Reporter(bar))
+    bar.close()
+    sys.stdout.write(text)
+    inventory.require_usable()
     return 0

@@ -22,6 +22,7 @@ from reglora_core.features import remembering
 from reglora_core.fit import ExpertScores, Fitted, Task, WarmHeads, fit_heads, probabilities
 from reglora_core.head import Groups, Head, HeadConfig
 from reglora_core.job import AdaptJob
+from reglora_core.methods.catalogue import method_entry
 from reglora_core.models.base import BaseModel
 from reglora_core.organs import Organ
 
@@ -74,6 +75,9 @@ def choose_route(job: AdaptJob, model: BaseModel, organs: Sequence[Organ], repor
     if not job.correct or job.from_adapter is None:
         return Route("no correction was asked for")
     try:
+        if job.method == "scratch" or method_entry(job.method).head != "mlp":
+            message = f"{job.method}: a method without a correction round"
+            raise AdapterError(message, "adapt in full")
         start = warm_start(job.from_adapter, model, organs)
     except AdapterError as error:
         report("warning", message=f"no correction round but a full adaptation: {error.message}")
@@ -134,7 +138,7 @@ def correct(
         own,
         experts.fused(own, task.groups),
         held_out={o.name: known.get(o.name) for o in task.organs} if known else {},
-        is_adapted=bool(start.adapter.update),
+        is_adapted=start.adapter.is_adapted,
     )
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 
 import torch  # noqa: TID253
 
-from reglora_core import lora
 from reglora_core.events import Report
 from reglora_core.experts import (
     Interpolation,
@@ -25,6 +24,10 @@ from reglora_core.experts import (
 from reglora_core.fusion import fuse
 from reglora_core.head import Groups, Head, HeadConfig, Samples, fit_head
 from reglora_core.islands import without_unpainted_islands_
+from reglora_core.methods.catalogue import HeadKind
+from reglora_core.methods.heads import zero_shot_head
+from reglora_core.methods.probe import fit_probe
+from reglora_core.methods.trained import load_trained_state, remove_trained, trained_state
 from reglora_core.models.base import BaseModel
 from reglora_core.organs import Organ
 from reglora_core.refine import RefineConfig, Refiner
@@ -42,12 +45,17 @@ Probabilities = list[torch.Tensor]  # per painting (outputs, z, y, x) in the bod
 
 @dataclass(frozen=True)
 class Task:
-    """What is fitted: organs, which of them exclude each other, and where they are painted."""
+    """What is fitted: organs, which of them exclude each other, and where they are painted.
+
+    `given` is a propagation result per painting (see experts); `head` says what reads the organs
+    off the features.
+    """
 
     organs: tuple[Organ, ...]
     groups: Groups
     paintings: tuple[Painting, ...]
-    given: tuple[torch.Tensor | None, ...] = ()  # per painting: a propagation result, see experts
+    given: tuple[torch.Tensor | None, ...] = ()
+    head: HeadKind = "mlp"
 
 
 @dataclass
@@ -100,8 +108,12 @@ def fit_heads(
         report: receives events, may stop the work.
         start: heads to go on from; they stay as they are.
     """
+    if task.head == "classes":
+        return [zero_shot_head(model, [organ.name for organ in task.organs], task.groups)]
     config = HeadConfig() if start is None else start.config
     pools = _pools(model, task, paintings, generator)
+    if task.head == "linear":
+        return [fit_probe(model, task.groups, pools, generator, report)]
     features = torch.cat([pool.features for pool in pools])
     heads = []
     for number, pool in enumerate(pools):
@@ -305,7 +317,7 @@ class Refinement:
 
     def pace(self, first: Fitted) -> float:
         """Return the seconds that a step of training takes here; nothing changes."""
-        before = lora.adapter_state(self.model.network)
+        before = trained_state(self.model.network)
         seconds = self._refiner(first.heads).pace(self.task.paintings[0])
         self._take_back(before)
         return seconds
@@ -317,7 +329,7 @@ class Refinement:
             first: the result of the heads.
             trial: the test of it; None where no slice can be left out.
         """
-        before = lora.adapter_state(self.model.network)
+        before = trained_state(self.model.network)
         result = replace(first, remarks=list(first.remarks))
         refiner = self._refiner(first.heads if trial is None else trial.heads)
         if trial is not None:
@@ -325,7 +337,7 @@ class Refinement:
             if mean_dice(adapted) < MUST_KEEP * mean_dice(trial.dice):
                 self._take_back(before)
                 result.remarks.append(
-                    "the low-rank update was dropped: held-out Dice "
+                    f"{self.config.method.entry.update} was dropped: held-out Dice "
                     f"{mean_dice(adapted):.3f} with it, {mean_dice(trial.dice):.3f} without"
                 )
                 return result
@@ -357,9 +369,9 @@ class Refinement:
         return Refiner(self.model, copies, self.task.groups, self.config, self.generator)
 
     def _take_back(self, state: dict[str, torch.Tensor]) -> None:
-        lora.remove_adapters(self.model.network)
+        remove_trained(self.model.network)
         if state:
-            lora.load_adapter_state(self.model.network, state)
+            load_trained_state(self.model.network, state)
 
 
 def _mean(some: Probabilities, others: Probabilities) -> Probabilities:

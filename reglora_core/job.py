@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from reglora_core.errors import InputError
+from reglora_core.methods.catalogue import METHODS as METHODS
 
 FORMAT = 1
-METHODS = ("arena", "arena+", "lora", "head")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 AXES = ("axial", "coronal", "sagittal")
 SEGMENTATION_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha")

@@ -37,11 +37,19 @@ from torch.nn.utils import parametrize  # noqa: TID253
 
 from reglora_core.errors import AdapterError, InputError
 
-Method = Literal["lora", "arena", "arena+"]
+Method = Literal["lora", "arena", "arena+", "gates", "adalora", "sora"]
 Targets = Iterable[str] | Callable[[str, nn.Module], bool]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_PENALTIES: dict[str, float] = {
+    "lora": 0.0,
+    "arena": 0.5,
+    "arena+": 0.2,
+    "gates": 0.0,
+    "adalora": 0.1,
+    "sora": 3e-4,
+}
 _ADAPTABLE = (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED)
 
 
@@ -50,12 +58,14 @@ class LowRankConfig:
     """Which low-rank update to add, and how wide.
 
     lora: no gates. arena: gates g ~ U(-1, 1) and the l1 step as published. arena+: gates that are
-    singular values, with pruning that is real (`proximal.SpectralPruning`).
+    singular values, with pruning that is real (`proximal.SpectralPruning`). gates: arena without
+    its l1 step. adalora, sora: see `reglora_core.methods`; adalora's rank is the one that is left
+    on average, it starts with half as much again (12 for 8).
     """
 
     method: Method = "arena"
     rank: int = 8
-    penalty: float | None = None  # lambda; None: 0.5 as published, 0.2 for arena+
+    penalty: float | None = None  # lambda; None: 0.5 as published, see effective_penalty
     fused_pattern: str = "qkv"  # layers of this name hold query, key and value: 3 * rank columns
 
     def __post_init__(self) -> None:
@@ -65,16 +75,20 @@ class LowRankConfig:
         if self.rank <= 0:
             message = f"rank is {self.rank}"
             raise InputError(message, "choose a rank of at least 1")
+        if self.penalty and self.method == "gates":
+            message = f"penalty is {self.penalty}, but gates has none"
+            raise InputError(message, "choose arena for a penalty")
         if not (self.effective_penalty >= 0 and math.isfinite(self.effective_penalty)):
             message = f"penalty is {self.penalty}"
             raise InputError(message, "choose a finite penalty of at least 0")
 
     @property
     def effective_penalty(self) -> float:
-        """lambda: of lambda * ||g||_1 for arena, the end of the ramp for arena+."""
-        if self.penalty is not None:
-            return self.penalty
-        return 0.2 if self.method == "arena+" else 0.5
+        """lambda: of lambda * ||g||_1 for arena, the end of the ramp for arena+.
+
+        For sora its constant threshold, for adalora the weight of its regulariser.
+        """
+        return _PENALTIES[self.method] if self.penalty is None else self.penalty
 
     def columns(self, layer_name: str) -> int:
         """The number of columns of one layer: 3 * rank for a fused query-key-value projection.
@@ -82,8 +96,15 @@ class LowRankConfig:
         With it MONAI's SwinUNETR (feature_size 48) has the published 69,120 (rank 4) and 138,240
         (rank 8) LoRA parameters: sum over layers of 3 * rank * (d + 3 d).
         """
-        is_fused = bool(self.fused_pattern) and self.fused_pattern in layer_name.rpartition(".")[2]
-        return 3 * self.rank if is_fused else self.rank
+        rank = math.ceil(1.5 * self.rank) if self.method == "adalora" else self.rank
+        return 3 * rank if self._is_fused(layer_name) else rank
+
+    def target_columns(self, layer_name: str) -> int:
+        """The columns that a layer has on average after adalora; for the others its columns."""
+        return 3 * self.rank if self._is_fused(layer_name) else self.rank
+
+    def _is_fused(self, layer_name: str) -> bool:
+        return bool(self.fused_pattern) and self.fused_pattern in layer_name.rpartition(".")[2]
 
 
 @dataclass(frozen=True)
@@ -173,8 +194,9 @@ def add_adapters(
     or a function of name and layer. Every other parameter stops requiring gradients; let those of
     a head require them again afterwards. A rank above min(outputs, inputs) is clipped.
 
-    A is drawn as nn.Linear's weight, U(-1, 1) / sqrt(inputs), B is zero, g ~ U(-1, 1) (arena) or
-    1 (arena+), all from the generator: arXiv 2507.15793 and its published code.
+    A is drawn as nn.Linear's weight, U(-1, 1) / sqrt(inputs), B is zero, g ~ U(-1, 1) (arena,
+    gates), 1 (arena+) or N(0, 1) (sora), all from the generator: arXiv 2507.15793 and its
+    published code. For adalora A and B are N(0, 0.02^2) and g is zero.
 
     Raises:
         InputError: a target that fits no adaptable layer, or a layer that has an update already.
@@ -350,12 +372,20 @@ def _initial_factors(
     layer: nn.Module, rank: int, method: Method, generator: torch.Generator
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     outputs, inputs = _matrix_shape(layer)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.empty(shape, device=generator.device)
+
+    if method == "adalora":
+        down = drawn(rank, inputs).normal_(0, 0.02, generator=generator)
+        return down, torch.zeros(rank), drawn(outputs, rank).normal_(0, 0.02, generator=generator)
     bound = 1 / math.sqrt(inputs)
-    empty = torch.empty(rank, inputs, device=generator.device)
-    down = empty.uniform_(-bound, bound, generator=generator)
+    down = drawn(rank, inputs).uniform_(-bound, bound, generator=generator)
     gate = None
-    if method == "arena":
-        gate = torch.empty(rank, device=generator.device).uniform_(-1, 1, generator=generator)
+    if method in ("arena", "gates"):
+        gate = drawn(rank).uniform_(-1, 1, generator=generator)
+    elif method == "sora":
+        gate = drawn(rank).normal_(generator=generator)
     elif method == "arena+":
         gate = torch.ones(rank)
     return down, gate, torch.zeros(outputs, rank)

@@ -44,7 +44,7 @@ def organ(value: int, name: str) -> Organ:
     Upper and lower case, the order of the words and what stands between them do not matter:
     "left kidney", "Kidney_Left" and "LeftKidney" are one organ. The name is kept as given.
     """
-    key = _key(name)
+    key = name_key(name)
     if key in _KNOWN:
         color, terminology = _KNOWN[key]
         return Organ(value, name, color, terminology)
@@ -129,7 +129,7 @@ def _unique(pairs: Iterable[tuple[int, str]], source: str) -> dict[int, str]:
     return names
 
 
-def _key(name: str) -> str:
+def name_key(name: str) -> str:
     """Return the words of a name in alphabetical order: the form in which names are compared."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     words = re.findall(r"[^\W_]+", apart.lower())
@@ -257,17 +257,17 @@ _VERTEBRAE = {
 def _known_organs() -> dict[str, tuple[tuple[int, int, int], str]]:
     known = {}
     for name, color, code, meaning in _SINGLE:
-        known[_key(name)] = (color, _terminology(code, meaning, _NO_CODE))
+        known[name_key(name)] = (color, _terminology(code, meaning, _NO_CODE))
     for name, right, left, code, meaning in _PAIRED:
-        known[_key(name)] = (right, _terminology(code, meaning, _NO_CODE))
-        known[_key(f"{name}_right")] = (right, _terminology(code, meaning, _RIGHT))
-        known[_key(f"{name}_left")] = (left, _terminology(code, meaning, _LEFT))
-    known[_key("vertebrae")] = ((226, 202, 134), _terminology("51282000", "Vertebra", _NO_CODE))
+        known[name_key(name)] = (right, _terminology(code, meaning, _NO_CODE))
+        known[name_key(f"{name}_right")] = (right, _terminology(code, meaning, _RIGHT))
+        known[name_key(f"{name}_left")] = (left, _terminology(code, meaning, _LEFT))
+    known[name_key("vertebrae")] = ((226, 202, 134), _terminology("51282000", "Vertebra", _NO_CODE))
     for place, (level, code) in enumerate(_VERTEBRAE.items()):
         # neighbours must be told apart: two shades of bone, one after the other
         color = ((226, 202, 134), (198, 170, 106))[place % 2]
         entry = (color, _terminology(code, f"{level} vertebra", _NO_CODE))
-        known[_key(f"vertebrae_{level}")] = entry
+        known[name_key(f"vertebrae_{level}")] = entry
     return known
 
 

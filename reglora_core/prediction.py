@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np  # noqa: TID253
 import torch  # noqa: TID253
 
-from reglora_core import lora
 from reglora_core.adapter import Adapter, load_adapter
 from reglora_core.events import Report, ignore
 from reglora_core.islands import only_largest_
 from reglora_core.job import PredictJob
 from reglora_core.memory import with_enough_memory
+from reglora_core.methods.trained import merge_trained
 from reglora_core.models.base import BaseModel, choose_device
 from reglora_core.models.loading import load_model
 from reglora_core.output import refuse_to_overwrite
@@ -51,7 +51,7 @@ def predict(job: PredictJob, report: Report = ignore) -> PredictResult:
     report("progress", stage="read", step=1, steps=1)
     model = load_model(job.model or adapter.base, choose_device(job.device))
     adapter.attach_to(model)
-    lora.merge_adapters(model.network)
+    merge_trained(model.network)
     scan = prepare_scan(job.image, image, model.entry.spacing_mm)
     label_map = segment(adapter, model, scan, report)
     report("progress", stage="write", step=1, steps=1)

@@ -24,6 +24,8 @@ from torch import Tensor, nn  # noqa: TID253
 
 from reglora_core.errors import InputError
 from reglora_core.lora import LowRankConfig, LowRankUpdate, adapters, effective_ranks, gates
+from reglora_core.methods.adalora import BudgetAllocation, BudgetSchedule
+from reglora_core.methods.sora import ConstantShrinkage
 
 Phase = Literal["warm-up", "pruning", "settled"]
 
@@ -95,7 +97,7 @@ def build_optimizer(
     itself: they stop requiring gradients.
 
     Raises:
-        InputError: arena+ without an annealing.
+        InputError: arena+ or adalora without an annealing.
     """
     for gate in gates(network).values():
         gate.requires_grad_(config.method != "arena+")
@@ -274,14 +276,25 @@ def _gate_rule(
     config: LowRankConfig,
     annealing: Annealing | None,
 ) -> GateRule | None:
-    if not gates(network):
-        return None
+    if not gates(network) or config.method in ("gates", "lora"):
+        return None  # lora may have gates that an earlier adapter brought
     if config.method == "arena":
         return PublishedShrinkage(_group(optimizer, "gates"), config.effective_penalty)
+    if config.method == "sora":
+        return ConstantShrinkage(gates(network).values(), config.effective_penalty)
     if annealing is None:
-        message = "arena+ was given no annealing"
+        message = f"{config.method} was given no annealing"
         raise InputError(message, "say how many steps the training takes")
+    if config.method == "adalora":
+        return BudgetAllocation(network, optimizer, _budget(network, config, annealing.steps))
     return SpectralPruning(network, optimizer, config.effective_penalty, annealing)
+
+
+def _budget(network: nn.Module, config: LowRankConfig, steps: int) -> BudgetSchedule:
+    """From the columns that are there to those that the rank stands for."""
+    ranks = {name: update.rank for name, update in adapters(network).items()}
+    target = sum(min(config.target_columns(name), rank) for name, rank in ranks.items())
+    return BudgetSchedule(steps, sum(ranks.values()), target)
 
 
 def _group(optimizer: torch.optim.Optimizer, name: str) -> dict[str, Any]:

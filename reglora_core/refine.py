@@ -1,4 +1,4 @@
-"""The adaptive-rank update: train low-rank updates and heads together on warped crops.
+"""The update: train what a method trains in the network, and the heads, on warped crops.
 
 Batch statistics stay frozen; crops are warped copies of the annotated scan (rotation in the
 axial plane, scale, gain, offset, noise), which is what makes the adapter carry over to the next
@@ -20,8 +20,8 @@ from reglora_core.events import Report
 from reglora_core.features import sample_maps
 from reglora_core.head import Groups, Head, organ_loss
 from reglora_core.intensity import AIR_HU
+from reglora_core.methods.adaptation import MethodConfig, begin
 from reglora_core.models.base import BaseModel
-from reglora_core.proximal import Annealing, ProximalOptimizer, build_optimizer
 from reglora_core.samples import Painting, Voxels, draw_voxels
 
 PACE_STEPS = 3  # the first one is slower than the rest
@@ -29,9 +29,9 @@ PACE_STEPS = 3  # the first one is slower than the rest
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """How the updates are trained."""
+    """How the update is trained; the learning rate is that of low-rank methods."""
 
-    low_rank: lora.LowRankConfig
+    method: MethodConfig
     steps: int = 120
     crop: int = 64  # working voxels
     voxels: int = 3000  # annotated voxels per step
@@ -67,23 +67,13 @@ class Refiner:
         self.model, self.heads, self.groups, self.config = model, heads, groups, config
         self.generator = generator
         self.step = 0
-        self.clipped: dict[str, tuple[int, int]] = {}
-        if not lora.adapters(model.network):
-            added = lora.add_adapters(
-                model.network, model.is_adapted_layer, config.low_rank, generator
-            )
-            self.clipped = added.clipped
-        self.optimizer = self._optimizer()
-
-    def _optimizer(self) -> ProximalOptimizer:
-        config = self.config
-        return build_optimizer(
-            self.model.network,
-            config.low_rank,
-            learning_rate=config.learning_rate,
-            head_parameters=[p for head in self.heads for p in head.parameters()],
+        self.adaptation = begin(model, config.method, generator)
+        self.clipped = self.adaptation.clipped
+        self.optimizer = self.adaptation.optimizer(
+            config.learning_rate,
+            [p for head in self.heads for p in head.parameters()],
+            steps=config.steps,
             head_learning_rate=config.head_learning_rate,
-            annealing=Annealing(max(config.steps, 1)),
         )
 
     def train(self, paintings: Sequence[Painting], until: int, report: Report) -> None:
@@ -106,8 +96,9 @@ class Refiner:
                 report(
                     "progress", stage="refine", step=self.step, steps=self.config.steps, loss=loss
                 )
-            if self.step % 5 == 0 or self.step == until:
-                report("ranks", ranks=lora.effective_ranks(self.model.network))
+            ranks = lora.effective_ranks(self.model.network)
+            if ranks and (self.step % 5 == 0 or self.step == until):
+                report("ranks", ranks=ranks)
         for group, rate in zip(self.optimizer.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         for head in self.heads:
@@ -153,7 +144,7 @@ class Refiner:
         with torch.random.fork_rng(devices=[]):  # the heads' dropout
             torch.manual_seed(int(torch.randint(2**31, (), generator=self.generator)))
             losses = [organ_loss(head, head(features), targets, is_known) for head in self.heads]
-        return torch.stack(losses).mean()
+        return torch.stack(losses).mean() + self.adaptation.regulariser()
 
     def _warped_crop(
         self, painting: Painting, pool: Voxels

@@ -47,7 +47,7 @@ def head_scores(model: BaseModel, heads: Sequence[Head], scan: Scan) -> torch.Te
 
 def _air(head: Head, box: Box) -> torch.Tensor:
     shape = [part.stop - part.start for part in box]
-    scores = torch.zeros(head.output.out_features, *shape)
+    scores = torch.zeros(sum(len(group) + 1 for group in head.groups), *shape)
     start = 0
     for group in head.groups:
         scores[start] = 1

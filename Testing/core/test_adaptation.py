@@ -19,7 +19,7 @@ from reglora_core.adapter import load_adapter, save_adapter
 from reglora_core.errors import AdapterError, Cancelled, InputError, OutputError, ResourceError
 from reglora_core.fit import ExpertScores, Fitted, Refinement, Trial, fit_heads
 from reglora_core.job import AdaptJob
-from reglora_core.lora import LowRankConfig
+from reglora_core.methods.adaptation import MethodConfig
 from reglora_core.models.base import BaseModel
 from reglora_core.refine import RefineConfig
 from reglora_core.volumes import read_image, read_labels
@@ -481,7 +481,7 @@ def test_the_pace_is_measured_without_a_trace(a_job: AdaptJob, small_model: Base
     before = {name: value.clone() for name, value in small_model.network.state_dict().items()}
     heads = fit_heads(small_model, task, task.paintings, generator, Events())
     first = Fitted(heads, ExpertScores(task, task.paintings), [], [])
-    config = RefineConfig(LowRankConfig("arena+", 4), crop=32)
+    config = RefineConfig(MethodConfig("arena+", 4), crop=32)
     work = Refinement(small_model, task, config, generator, Events())
     weights = [parameter.clone() for head in heads for parameter in head.parameters()]
     assert 0 < work.pace(first) < 60

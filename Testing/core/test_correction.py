@@ -19,7 +19,7 @@ from reglora_core import adaptation, correction, fit
 from reglora_core.adaptation import AdaptResult, adapt, read_task
 from reglora_core.adapter import Adapter, load_adapter, save_adapter
 from reglora_core.cli import main
-from reglora_core.correction import warm_heads, warm_start
+from reglora_core.correction import choose_route, warm_heads, warm_start
 from reglora_core.errors import AdapterError, Cancelled, InputError
 from reglora_core.events import ignore, parse
 from reglora_core.experts import PaintedGrid
@@ -432,3 +432,17 @@ def paint_on(
         for name, image in zip(("ct", "painted"), flipped, strict=True)
     ]
     return replace(job, images=(paths[0],), labels=(paths[1],), out=folder / "out", method="head")
+
+
+@pytest.mark.parametrize("method", ["scratch", "linear-probe", "zero-shot"])
+def test_methods_without_our_heads_are_adapted_in_full(
+    a_job: AdaptJob, small_model: BaseModel, method: str
+) -> None:
+    told = []
+    job = replace(a_job, method=method, correct=True, from_adapter=Path("earlier.safetensors"))
+    route = choose_route(
+        job, small_model, (), lambda event, **fields: told.append((event, fields["message"]))
+    )
+    assert route.path == "full"
+    assert [event for event, _ in told] == ["warning"]
+    assert f"{method}: a method without a correction round" in told[0][1]

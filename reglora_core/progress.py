@@ -10,7 +10,7 @@ from reglora_core.events import Event, Reporter
 STAGES = {
     "read": "reading",
     "head": "fitting the head",
-    "refine": "adapting (low-rank)",
+    "refine": "adapting",
     "write": "writing",
     "pretrain": "pre-training",
     "download": "downloading (MB)",

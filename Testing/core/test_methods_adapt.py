@@ -73,7 +73,7 @@ def expected_kinds(method: str) -> set[str]:
 def test_every_method_is_kept_in_a_file_that_predict_reads(
     a_job: AdaptJob, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adaptation, "LARGE_BYTES", 200_000)
+    monkeypatch.setattr(adaptation, "LARGE_BYTES", 150_000)
     events: list[dict[str, object]] = []
     result = adapt(replace(a_job, method=method), lambda event, /, **f: events.append(f))
     adapter = load_adapter(result.adapter)

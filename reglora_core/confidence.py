@@ -26,7 +26,7 @@ from reglora_core.fusion import gaps
 from reglora_core.scores import split_groups
 
 COEFFICIENTS = Path(__file__).with_name("confidence.json")
-DOUBTFUL = 0.5  # an organ whose expected Dice is below is probably wrong
+WRONG = 0.5  # an organ whose true Dice is below counts as wrong
 SMALLEST, LARGEST = 0.02, 0.99  # Dice, before the logit is taken
 WIDEST_GAP_MM = 300.0
 
@@ -78,15 +78,19 @@ FEATURES = (
 
 @dataclass(frozen=True)
 class Estimate:
-    """The expected Dice, a range that holds the true one in four of five cases, and the reasons."""
+    """The expected Dice of an organ.
+
+    Attributes:
+        dice: the estimate.
+        range: holds the true Dice in four of five cases of the fit.
+        is_doubtful: whether the organ is probably wrong.
+        evidence: the reasons.
+    """
 
     dice: float
     range: tuple[float, float]
+    is_doubtful: bool
     evidence: Evidence
-
-    @property
-    def is_doubtful(self) -> bool:
-        return self.dice < DOUBTFUL
 
 
 Estimates = dict[str, Estimate | None]  # by organ; None where nothing of it was found
@@ -99,6 +103,7 @@ class Regression:
     Attributes:
         weights: one per feature, for the logit of the Dice.
         errors: 10 % and 90 % quantile of truth minus estimate on the logit scale.
+        doubtful_below: an organ whose estimate is below is probably wrong.
         fitted_on: the scans.
         organs: number of organs among them.
         ridge: penalty on all weights but the constant.
@@ -106,6 +111,7 @@ class Regression:
 
     weights: tuple[float, ...]
     errors: tuple[float, float]
+    doubtful_below: float
     fitted_on: tuple[str, ...]
     organs: int
     ridge: float
@@ -118,6 +124,7 @@ class Regression:
         return cls(
             weights=tuple(float(entries["weights"][name]) for name in FEATURES),
             errors=(float(low), float(high)),
+            doubtful_below=float(entries["doubtful_below"]),
             fitted_on=tuple(entries["fitted_on"]),
             organs=int(entries["organs"]),
             ridge=float(entries["ridge"]),
@@ -130,7 +137,8 @@ class Regression:
         """Return the estimate for an organ."""
         score = sum(w * x for w, x in zip(self.weights, evidence.features(), strict=True))
         low, high = (round(_logistic(score + error), 3) for error in self.errors)
-        return Estimate(round(_logistic(score), 3), (low, high), evidence)
+        dice = round(_logistic(score), 3)
+        return Estimate(dice, (low, high), dice < self.doubtful_below, evidence)
 
 
 @cache

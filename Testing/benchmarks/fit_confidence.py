@@ -36,10 +36,10 @@ from accuracy.scans import sample_scan, torso_scan, validation_patients
 from bench_accuracy import data_folder
 from reglora_core.confidence import (
     COEFFICIENTS,
-    DOUBTFUL,
     FEATURES,
     LARGEST,
     SMALLEST,
+    WRONG,
     Evidence,
     Regression,
     evidence_of,
@@ -50,6 +50,7 @@ from reglora_core.output import write_json
 
 COUNTS = (3, 5, 8)
 KEYS = tuple(field.name for field in fields(Evidence))
+THRESHOLDS = (0.5, 0.55, 0.6, 0.65)
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)
 SIGNS = {
     "certainty": 1, "heads": 1, "propagation": 1, "experts": 1, "gap": -1, "beyond": -1,
@@ -168,25 +169,49 @@ def logit(dice: float) -> float:
 
 def left_out_errors(known: Sequence[Known], ridge: float) -> np.ndarray:
     """Return truth minus estimate (logit) of every organ, by fits without its scan."""
-    errors = []
-    for case in sorted({own.case for own in known}):
-        weights = solve([own for own in known if own.case != case], ridge)
-        errors += [
-            logit(own.dice) - float(np.dot(weights, own.evidence.features()))
-            for own in known
-            if own.case == case
-        ]
-    return np.array(errors)
+    weights = {
+        case: solve([own for own in known if own.case != case], ridge)
+        for case in {own.case for own in known}
+    }
+    return np.array(
+        [logit(own.dice) - float(weights[own.case] @ own.evidence.features()) for own in known]
+    )
 
 
 def fit(known: Sequence[Known]) -> Regression:
     """Return the regression with the penalty of the smallest left-out error."""
     errors = {ridge: left_out_errors(known, ridge) for ridge in PENALTIES}
     ridge = min(PENALTIES, key=lambda own: float(np.mean(errors[own] ** 2)))
-    low, high = np.quantile(errors[ridge], [0.1, 0.9])
+    low, high = widest_range(known, errors[ridge])
+    below = best_threshold(known, errors[ridge])
     cases = tuple(sorted({own.case for own in known}))
     weights = tuple(round(float(value), 4) for value in solve(known, ridge))
-    return Regression(weights, (round(low, 4), round(high, 4)), cases, len(known), ridge)
+    return Regression(weights, (round(low, 4), round(high, 4)), below, cases, len(known), ridge)
+
+
+def best_threshold(known: Sequence[Known], errors: np.ndarray) -> float:
+    """Return the estimate below which to flag an organ: the best F1 score on scans left out."""
+    true = np.array([own.dice for own in known])
+    score = np.array([logit(own.dice) for own in known]) - errors
+    said = 1 / (1 + np.exp(-score))
+    wrong = true < WRONG
+
+    def f1(threshold: float) -> float:
+        flagged = said < threshold
+        return float(2 * (flagged & wrong).sum() / max(flagged.sum() + wrong.sum(), 1))
+
+    return max(THRESHOLDS, key=f1)
+
+
+def widest_range(known: Sequence[Known], errors: np.ndarray) -> tuple[float, float]:
+    """Return the 10 % and 90 % quantile of the errors, of that anatomy for which it is farther out.
+
+    The patients are many and alike, and would make a range that other anatomies do not keep to.
+    """
+    is_patient = np.array([own.case.startswith("pt_") for own in known])
+    groups = [errors[mask] for mask in (is_patient, ~is_patient) if mask.any()]
+    low, high = zip(*(np.quantile(own, [0.1, 0.9]) for own in groups), strict=True)
+    return float(min(low)), float(max(high))
 
 
 def described(name: str, known: Sequence[Known], regression: Regression) -> str:
@@ -196,8 +221,8 @@ def described(name: str, known: Sequence[Known], regression: Regression) -> str:
     errors = [dice - own.dice for dice, own in zip(true, said, strict=True)]
     inside = [own.range[0] <= dice <= own.range[1] for dice, own in zip(true, said, strict=True)]
     flagged = [dice for dice, own in zip(true, said, strict=True) if own.is_doubtful]
-    wrong = sum(dice < DOUBTFUL for dice in true)
-    hits = sum(dice < DOUBTFUL for dice in flagged)
+    wrong = sum(dice < WRONG for dice in true)
+    hits = sum(dice < WRONG for dice in flagged)
     before = [own.dice - own.held_out for own in known if own.held_out is not None]
     cells = [
         name,
@@ -237,7 +262,10 @@ def fit_and_test(arguments: argparse.Namespace) -> int:
     pairs = zip(FEATURES, regression.weights, strict=True)
     sys.stdout.write("\n".join(lines) + "\n\n")
     sys.stdout.write(", ".join(f"{name} {weight:+.2f}" for name, weight in pairs))
-    sys.stdout.write(f"\nridge {regression.ridge:g}, errors {regression.errors}\n")
+    sys.stdout.write(
+        f"\nridge {regression.ridge:g}, errors {regression.errors}, "
+        f"flag below {regression.doubtful_below:g}\n"
+    )
     if arguments.write:
         write_json(COEFFICIENTS, regression.to_dict())
     return 0

@@ -15,7 +15,7 @@ from safetensors import safe_open  # noqa: TID253
 from safetensors.torch import save_file  # noqa: TID253
 
 from reglora_core import lora
-from reglora_core.adapter import Adapter, load_adapter, save_adapter
+from reglora_core.adapter import FORMAT, Adapter, load_adapter, save_adapter
 from reglora_core.errors import AdapterError, OutputError
 from reglora_core.head import Head, HeadConfig
 from reglora_core.models.base import BaseModel
@@ -151,8 +151,8 @@ def rewritten(path: Path, description: Any, tensors: dict[str, torch.Tensor] | N
 
 
 def test_a_newer_format_is_refused(a_file: Path, an_adapter: Adapter) -> None:
-    newer = rewritten(a_file, {**an_adapter.describe(), "format": 2, "unheard_of": 1})
-    with pytest.raises(AdapterError, match="adapter format 2; this version reads up to 1"):
+    newer = rewritten(a_file, {**an_adapter.describe(), "format": FORMAT + 1, "unheard_of": 1})
+    with pytest.raises(AdapterError, match=f"adapter format {FORMAT + 1}; .* up to {FORMAT}"):
         load_adapter(newer)
 
 

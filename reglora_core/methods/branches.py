@@ -25,7 +25,7 @@ from reglora_core.errors import AdapterError
 
 BOTTLENECK = 16
 SCALE = 0.1
-_NAME = "added_branch"
+_NAME = "added_branches"  # of the network's child that holds them
 
 
 class Branch(nn.Module):
@@ -33,6 +33,7 @@ class Branch(nn.Module):
 
     kind = ""
     hook: RemovableHandle | None = None
+    place = ""
 
     def addition(self, given: Tensor, result: Tensor) -> Tensor:
         """Return what the module's output gains."""
@@ -81,33 +82,36 @@ class SpatialAdapter(Branch):
 
 
 def attach(network: nn.Module, place: str, branch: Branch) -> None:
-    """Add a branch to the module of that name."""
-    module = network.get_submodule(place)
-    module.add_module(_NAME, branch.to(next(network.parameters()).device))
+    """Add a branch to the module of that name.
+
+    The network itself holds it: a Sequential would run a child of its own as one more layer.
+    """
+    if _NAME not in network._modules:
+        network.add_module(_NAME, nn.ModuleDict())
+    branch.place = place
+    held = network.get_submodule(_NAME)
+    held.add_module(place.replace(".", "/"), branch.to(next(network.parameters()).device))
 
     def add(module: nn.Module, given: tuple[Tensor, ...], result: Tensor) -> Tensor:
-        own = module.get_submodule(_NAME)
-        assert isinstance(own, Branch)
-        return result + own.addition(given[0], result)
+        del module
+        return result + branch.addition(given[0], result)
 
-    branch.hook = module.register_forward_hook(add)
+    branch.hook = network.get_submodule(place).register_forward_hook(add)
 
 
 def branches(network: nn.Module) -> dict[str, Branch]:
     """The branches by the name of the module that they belong to."""
-    return {
-        name.rpartition(f".{_NAME}")[0]: module
-        for name, module in network.named_modules()
-        if isinstance(module, Branch)
-    }
+    held = network._modules.get(_NAME)
+    found = [] if held is None else [one for one in held.children() if isinstance(one, Branch)]
+    return {branch.place: branch for branch in found}
 
 
 def remove_branches(network: nn.Module) -> None:
     """Take them away."""
-    for place, branch in branches(network).items():
+    for branch in branches(network).values():
         assert branch.hook is not None
         branch.hook.remove()
-        del network.get_submodule(place)._modules[_NAME]
+    network._modules.pop(_NAME, None)
 
 
 def branch_state(network: nn.Module) -> dict[str, Tensor]:

@@ -59,6 +59,7 @@ from reglora_core.volumes import LabelMap, read_image, read_labels, write_segmen
 T = TypeVar("T")
 DEFAULT_STEPS = RefineConfig.steps
 MIN_STEPS = 20  # of an update that is worth its time; its schedule needs some
+SLOWER = 1.2  # than the measured pace: what the planned steps may be without running out of time
 LARGE_BYTES = 20_000_000  # of an adapter file: worth a word
 WRITING_SECONDS = 8.0  # of the budget, kept for predicting and writing after the last step
 
@@ -380,7 +381,7 @@ class _Run:
             _OutOfTime: too few to be worth it.
         """
         passes = 2 * self.pass_seconds  # to test the update, and to use it
-        steps = int((self._seconds_to_train() - passes) / max(pace, 1e-6))
+        steps = int((self._seconds_to_train() - passes) / max(SLOWER * pace, 1e-6))
         if steps < MIN_STEPS:
             raise _OutOfTime
         return min(steps, DEFAULT_STEPS)

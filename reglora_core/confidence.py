@@ -59,10 +59,10 @@ class Evidence:
         gap = math.log(min(max(self.gap_mm, 1.0), WIDEST_GAP_MM) / 30.0)
         return [
             1.0,
-            _logit(self.certainty),
-            _logit(self.heads),
-            _logit(self.propagation),
-            _logit(self.experts),
+            logit(self.certainty),
+            logit(self.heads),
+            logit(self.propagation),
+            logit(self.experts),
             gap,
             self.beyond,
             1.0 / max(self.slices, 1),
@@ -136,8 +136,8 @@ class Regression:
     def __call__(self, evidence: Evidence) -> Estimate:
         """Return the estimate for an organ."""
         score = sum(w * x for w, x in zip(self.weights, evidence.features(), strict=True))
-        low, high = (round(_logistic(score + error), 3) for error in self.errors)
-        dice = round(_logistic(score), 3)
+        low, high = (round(logistic(score + error), 3) for error in self.errors)
+        dice = round(logistic(score), 3)
         return Estimate(dice, (low, high), dice < self.doubtful_below, evidence)
 
 
@@ -246,10 +246,12 @@ def _dice(both: float, one: float, other: float) -> float:
     return 2 * both / (one + other) if one + other > 0 else 0.0
 
 
-def _logit(dice: float) -> float:
+def logit(dice: float) -> float:
+    """Return log(d / (1 - d)) of a Dice, kept between SMALLEST and LARGEST."""
     clipped = min(max(dice, SMALLEST), LARGEST)
     return math.log(clipped / (1 - clipped))
 
 
-def _logistic(value: float) -> float:
+def logistic(value: float) -> float:
+    """Return the number whose logit is the value."""
     return 1 / (1 + math.exp(-value))

@@ -38,11 +38,9 @@ from reglora_core.models.tiny import TinyConfig, TinyFamily, TinyUNet
 from reglora_core.pretraining.cases import Dataset, class_names, read_cases
 from reglora_core.pretraining.crops import mirrored_classes
 from reglora_core.pretraining.loop import (
-    Learner,
-    MovingAverage,
     PretrainConfig,
-    Progress,
     batches,
+    progress_of,
     train_step,
 )
 
@@ -89,12 +87,7 @@ def train(arguments: argparse.Namespace) -> None:
     cases = read_cases(datasets, arguments.data, classes, config.spacing_mm)
     torch.manual_seed(config.seed)
     network = new_network(arguments.network, classes)
-    learner = Learner(network)
-    learner.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(
-        learner.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    progress = Progress(learner, optimizer, MovingAverage(network, config.average_decay))
+    progress = progress_of(network, config, torch.device("cpu"))
     start = time.process_time()
     for crops, generator in batches(cases, config, mirrored_classes(classes), 0):
         train_step(progress, crops, config, generator)

@@ -31,18 +31,19 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
 
 from accuracy.episode import Episode, PaintedScan
+from accuracy.estimates import Agreement, Said
 from accuracy.methods import OURS
 from accuracy.scans import sample_scan, torso_scan, validation_patients
 from bench_accuracy import data_folder
 from reglora_core.confidence import (
     COEFFICIENTS,
     FEATURES,
-    LARGEST,
-    SMALLEST,
     WRONG,
     Evidence,
     Regression,
     evidence_of,
+    logistic,
+    logit,
 )
 from reglora_core.errors import InputError
 from reglora_core.models.loading import load_model
@@ -162,11 +163,6 @@ def solve(known: Sequence[Known], ridge: float) -> np.ndarray:
     return solution
 
 
-def logit(dice: float) -> float:
-    clipped = min(max(dice, SMALLEST), LARGEST)
-    return float(np.log(clipped / (1 - clipped)))
-
-
 def left_out_errors(known: Sequence[Known], ridge: float) -> np.ndarray:
     """Return truth minus estimate (logit) of every organ, by fits without its scan."""
     weights = {
@@ -193,7 +189,7 @@ def best_threshold(known: Sequence[Known], errors: np.ndarray) -> float:
     """Return the estimate below which to flag an organ: the best F1 score on scans left out."""
     true = np.array([own.dice for own in known])
     score = np.array([logit(own.dice) for own in known]) - errors
-    said = 1 / (1 + np.exp(-score))
+    said = np.array([logistic(value) for value in score])
     wrong = true < WRONG
 
     def f1(threshold: float) -> float:
@@ -216,23 +212,22 @@ def widest_range(known: Sequence[Known], errors: np.ndarray) -> tuple[float, flo
 
 def described(name: str, known: Sequence[Known], regression: Regression) -> str:
     """Return a line of the table."""
-    said = [regression(own.evidence) for own in known]
-    true = [own.dice for own in known]
-    errors = [dice - own.dice for dice, own in zip(true, said, strict=True)]
-    inside = [own.range[0] <= dice <= own.range[1] for dice, own in zip(true, said, strict=True)]
-    flagged = [dice for dice, own in zip(true, said, strict=True) if own.is_doubtful]
-    wrong = sum(dice < WRONG for dice in true)
-    hits = sum(dice < WRONG for dice in flagged)
+    said = [
+        Said(own.dice, found.dice, found.range, found.is_doubtful)
+        for own in known
+        for found in [regression(own.evidence)]
+    ]
+    own = Agreement.of(said)
     before = [own.dice - own.held_out for own in known if own.held_out is not None]
     cells = [
         name,
         str(len(known)),
-        f"{statistics.mean(errors):+.3f}",
-        f"{statistics.mean(map(abs, errors)):.3f}",
-        f"{np.corrcoef(true, [own.dice for own in said])[0, 1]:.2f}",
-        f"{statistics.mean(inside):.0%}",
-        f"{hits} of {len(flagged)}",
-        f"{hits} of {wrong}",
+        f"{own.bias:+.3f}",
+        f"{own.size:.3f}",
+        "-" if own.correlation is None else f"{own.correlation:.2f}",
+        f"{own.inside:.0%}",
+        f"{own.hits} of {own.flagged}",
+        f"{own.hits} of {own.wrong}",
         f"{statistics.mean(map(abs, before)):.3f} ({len(before)})" if before else "-",
     ]
     return f"| {' | '.join(cells)} |"

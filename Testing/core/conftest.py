@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from quick import shorten_fits
 
 if TYPE_CHECKING:
     from reglora_core.models.base import BaseModel
@@ -53,9 +53,4 @@ def small_model(small_weights: Path) -> BaseModel:
 @pytest.fixture
 def quick_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fit with fewer steps and voxels than a real scan needs."""
-    from reglora_core import adaptation, fit
-    from reglora_core.head import HeadConfig
-    from reglora_core.refine import RefineConfig
-
-    monkeypatch.setattr(fit, "HeadConfig", partial(HeadConfig, steps=60, voxels=512))
-    monkeypatch.setattr(adaptation, "RefineConfig", partial(RefineConfig, crop=32, voxels=500))
+    shorten_fits(monkeypatch)

@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk  # noqa: TID253
 import torch  # noqa: TID253
 from phantom import LIVER, SPLEEN
+from quick import Events
 
 from reglora_core import adaptation
 from reglora_core.adaptation import AdaptResult, adapt, read_task
@@ -28,23 +29,6 @@ pytestmark = pytest.mark.usefixtures("quick_fits")
 
 SLICES = (14, 21, 28, 35)
 HIDDEN = [index for index in range(phantom.SIZE) if index not in SLICES]
-
-
-class Events:
-    """A report that remembers."""
-
-    def __init__(self) -> None:
-        self.seen: list[dict[str, object]] = []
-
-    def __call__(self, event: str, /, **fields: object) -> None:
-        self.seen.append({"event": event, **fields})
-
-    def named(self, name: str) -> list[dict[str, object]]:
-        return [entry for entry in self.seen if entry["event"] == name]
-
-    @property
-    def warnings(self) -> str:
-        return " | ".join(str(entry["message"]) for entry in self.named("warning"))
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ import numpy as np  # noqa: TID253
 import pytest
 import torch  # noqa: TID253
 
-from fit_confidence import Known, best_threshold, fit, left_out_errors, logit
+from fit_confidence import Known, best_threshold, fit, left_out_errors
 from reglora_core.confidence import (
     FEATURES,
     Evidence,
     Regression,
     _add,
     _Sums,
+    logit,
     shipped,
 )
 from reglora_core.experts import PaintedGrid

@@ -14,8 +14,9 @@ import pytest
 import SimpleITK as sitk  # noqa: TID253
 import torch  # noqa: TID253
 from phantom import LIVER, SPLEEN
+from quick import Events, shorten_fits
 
-from reglora_core import adaptation, correction, fit
+from reglora_core import correction
 from reglora_core.adaptation import AdaptResult, adapt, read_task
 from reglora_core.adapter import Adapter, load_adapter, save_adapter
 from reglora_core.cli import main
@@ -28,7 +29,6 @@ from reglora_core.head import HeadConfig
 from reglora_core.job import AdaptJob
 from reglora_core.models.base import BaseModel
 from reglora_core.next_slice import chosen_plane, disagreement
-from reglora_core.refine import RefineConfig
 from reglora_core.volumes import read_image, read_labels
 
 SLICES = (14, 25, 36)
@@ -37,25 +37,11 @@ KIDNEY = 3
 HIDDEN = [index for index in range(phantom.SIZE) if index not in (*SLICES, NEW)]
 
 
-class Events:
-    """A report that remembers."""
-
-    def __init__(self) -> None:
-        self.seen: list[dict[str, object]] = []
-
-    def __call__(self, event: str, /, **fields: object) -> None:
-        self.seen.append({"event": event, **fields})
-
-    def named(self, name: str) -> list[dict[str, object]]:
-        return [entry for entry in self.seen if entry["event"] == name]
-
-
 def make_quick(patch: pytest.MonkeyPatch) -> None:
     quick = replace(correction.CORRECTION, steps=30, voxels=512)
     patch.setattr(correction, "CORRECTION", quick)
     patch.setattr(correction, "HeadConfig", partial(HeadConfig, steps=60, voxels=512))
-    patch.setattr(fit, "HeadConfig", partial(HeadConfig, steps=60, voxels=512))
-    patch.setattr(adaptation, "RefineConfig", partial(RefineConfig, crop=32, voxels=500))
+    shorten_fits(patch)
 
 
 @pytest.fixture(autouse=True)

@@ -39,8 +39,8 @@ def build_deep(filters: int) -> SegResNetDS:
 
 
 @dataclass(frozen=True)
-class SegResNetFamily:
-    """SegResNet as a base network: features are its decoder's, before the output block."""
+class _Residual:
+    """What both have in common: a level has twice the channels of the one before it."""
 
     inputs: InputRange = field(default_factory=InputRange)
 
@@ -48,7 +48,12 @@ class SegResNetFamily:
         return int(2 ** (len(network.blocks_down) - 1))
 
     def widths(self, network: Any) -> tuple[int, ...]:
-        return _widths(network)
+        levels = reversed(range(len(network.blocks_down)))
+        return tuple(int(network.init_filters * 2**level) for level in levels)
+
+
+class SegResNetFamily(_Residual):
+    """SegResNet as a base network: features are its decoder's, before the output block."""
 
     def feature_maps(self, network: Any, hounsfield: torch.Tensor) -> list[torch.Tensor]:
         """Return the decoder's four maps, /8 to full resolution, in canonical orientation."""
@@ -61,17 +66,8 @@ class SegResNetFamily:
         return [from_ras(level) for level in maps]
 
 
-@dataclass(frozen=True)
-class DeepSegResNetFamily:
+class DeepSegResNetFamily(_Residual):
     """VISTA3D's encoder as a base network: features are those of its automatic branch."""
-
-    inputs: InputRange = field(default_factory=InputRange)
-
-    def stride(self, network: Any) -> int:
-        return int(2 ** (len(network.blocks_down) - 1))
-
-    def widths(self, network: Any) -> tuple[int, ...]:
-        return _widths(network)
 
     def feature_maps(self, network: Any, hounsfield: torch.Tensor) -> list[torch.Tensor]:
         """Return the decoder's five maps, /16 to full resolution, in canonical orientation."""
@@ -80,9 +76,3 @@ class DeepSegResNetFamily:
         for level, skip in zip(network.up_layers, skips[-2::-1], strict=True):
             maps.append(level["blocks"](level["upsample"](maps[-1]) + skip))
         return [from_ras(level) for level in maps]
-
-
-def _widths(network: Any) -> tuple[int, ...]:
-    return tuple(
-        int(network.init_filters * 2**level) for level in reversed(range(len(network.blocks_down)))
-    )

@@ -227,6 +227,11 @@ def start(config: PretrainConfig, classes: tuple[str, ...], device: torch.device
     network = TinyUNet(TinyConfig(widths=tuple(config.widths), classes=classes))
     if config.start_from:
         warm_start_(network, Path(config.start_from))
+    return progress_of(network, config, device)
+
+
+def progress_of(network: TinyUNet, config: PretrainConfig, device: torch.device) -> Progress:
+    """Return a learner of this network at its start, with its optimizer."""
     learner = Learner(network).to(device)
     learner.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(

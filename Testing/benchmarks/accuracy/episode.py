@@ -10,8 +10,9 @@ from functools import cached_property
 
 import torch  # noqa: TID253
 
-from accuracy.paint import Paint, paint
+from accuracy.paint import paint
 from accuracy.scans import Scan
+from accuracy.scoring import Bench
 from reglora_core.annotation import annotation_of
 from reglora_core.events import ignore
 from reglora_core.fit import ExpertScores, Fitted, Task, fit_heads, probabilities
@@ -21,7 +22,6 @@ from reglora_core.models.base import BaseModel
 from reglora_core.result import label_map_of, painted_over
 from reglora_core.samples import Painting
 from reglora_core.scan import prepare_scan
-from reglora_core.volumes import LabelMap
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ class PaintedScan:
     """A scan's reference on a few slices, as a task; the rest of it is what is scored."""
 
     task: Task
-    paint: Paint
-    reference: LabelMap
+    bench: Bench
 
     @classmethod
     def of(cls, scan: Scan, axis: str, count: int, spacing_mm: float) -> PaintedScan:
@@ -44,7 +43,8 @@ class PaintedScan:
         names = [organ.name for organ in organs]
         organ_of = tuple(names.index(organ.name) for organ in own.labels.organs)
         painting = Painting(prepared, annotation, organ_of)
-        return cls(Task(organs, (tuple(range(len(organs))),), (painting,)), own, reference)
+        task = Task(organs, (tuple(range(len(organs))),), (painting,))
+        return cls(task, Bench(image, reference, own))
 
     @property
     def painting(self) -> Painting:
@@ -62,18 +62,14 @@ class PaintedScan:
         """Return the Dice of the painted organs off the paint, on the image's own grid."""
         organs = self.task.organs
         found = label_map_of(scores, organs, self.task.groups, self.painting.scan)
-        found = painted_over(found, self.paint.labels, self.painting)
-        places = {organ.name: index for index, organ in enumerate(found.organs)}
-        values = {}
-        for index, organ in enumerate(self.reference.organs):
-            if organ.name not in places:
-                continue
-            truth = self.paint.kept_slices.of(self.reference.mask(index))
-            guess = self.paint.kept_slices.of(found.mask(places[organ.name]))
-            if truth.any():
-                total = int(truth.sum()) + int(guess.sum())
-                values[organ.name] = 2 * int((truth & guess).sum()) / total
-        return values
+        assert self.bench.paint is not None
+        found = painted_over(found, self.bench.paint.labels, self.painting)
+        names = {organ.name for organ in organs}
+        return {
+            own["name"]: own["dice"]
+            for own in self.bench.dice(found)
+            if own["name"] in names and own["reference_voxels"]
+        }
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from accuracy.estimates import Agreement, Said
 from accuracy.job import IN_SCAN, NEXT
 from accuracy.methods import EXPERTS, FILL, FIRST, GROW, OURS
 from accuracy.pairs import Pairs, pairs_of
@@ -27,7 +28,6 @@ COLUMNS = (
     "largest_peak_mb",
     "update_kept",
 )
-WRONG = 0.5  # Dice below which an organ counts as wrong
 MAY_LOSE = 0.01  # of a case's mean Dice, against its best simple expert
 Line = Sequence[str]
 
@@ -215,41 +215,33 @@ def _estimates(rows: Sequence[Row]) -> str:
 
 
 def _estimate(kind: str, rows: Sequence[Row]) -> Line:
-    said = [(row.expected_dice, row.dice) for row in rows if row.expected_dice is not None]
-    missing = str(len(rows) - len(said))
-    start = (kind, str(rows[0].slices), str(len(said)), missing)
-    if not said:
+    organs = [_said(row) for row in rows]
+    known = sum(own.dice is not None for own in organs)
+    start = (kind, str(rows[0].slices), str(known), str(len(rows) - known))
+    if not known:
         return (*start, *("-" for _ in range(8)))
-    errors = [true - guess for guess, true in said]
-    size = statistics.mean(map(abs, errors))
-    start = (*start, f"{statistics.mean(errors):+.3f}", f"{size:.3f}", _correlation(said))
-    ranges = [
-        row.expected_low <= row.dice <= row.expected_high
-        for row in rows
-        if row.expected_low is not None and row.expected_high is not None
-    ]
-    flagged = [row for row in rows if row.is_doubtful]
-    wrong = [row for row in rows if row.dice < WRONG]
-    both = sum(row.dice < WRONG for row in flagged)
+    own = Agreement.of(organs)
     return (
         *start,
-        f"{statistics.mean(ranges):.0%}",
-        str(len(flagged)),
-        _share(both, len(flagged)),
-        str(len(wrong)),
-        _share(both, len(wrong)),
+        f"{own.bias:+.3f}",
+        f"{own.size:.3f}",
+        "-" if own.correlation is None else f"{own.correlation:.2f}",
+        f"{own.inside:.0%}",
+        str(own.flagged),
+        _share(own.hits, own.flagged),
+        str(own.wrong),
+        _share(own.hits, own.wrong),
     )
+
+
+def _said(row: Row) -> Said:
+    bounds = row.expected_low, row.expected_high
+    low_high = None if bounds[0] is None or bounds[1] is None else (bounds[0], bounds[1])
+    return Said(row.dice, row.expected_dice, low_high, bool(row.is_doubtful))
 
 
 def _share(part: int, whole: int) -> str:
     return f"{part / whole:.0%}" if whole else "-"
-
-
-def _correlation(pairs: Sequence[tuple[float, float]]) -> str:
-    one, other = zip(*pairs, strict=True)
-    if len(pairs) < 3 or not spread(one) or not spread(other):
-        return "-"
-    return f"{statistics.correlation(one, other):.2f}"
 
 
 def _following(rows: Sequence[Row], in_scan: Sequence[Row]) -> str:

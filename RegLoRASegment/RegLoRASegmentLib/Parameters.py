@@ -31,7 +31,7 @@ class Parameters:
     device: Annotated[str, Choice(DEVICES)] = "auto"
     method: Annotated[str, Choice(METHODS)] = "arena"
     rank: Annotated[int, WithinRange(1, 64)] = 8
-    budgetSeconds: Annotated[int, WithinRange(5, 3600)] = 55
+    budgetSeconds: Annotated[int, WithinRange(5, 3600)] = 80
     seed: Annotated[int, WithinRange(0, 99999)] = 0
     warmStart: bool = False
     startAnew: bool = False

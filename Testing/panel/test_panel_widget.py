@@ -98,6 +98,21 @@ def test_a_line_says_what_to_do_next(panel, host):
     host.wait_until(lambda: panel.ui.statusLabel.text == "")
 
 
+def test_long_messages_do_not_widen_the_panel(panel, host):
+    import qt
+
+    layout = panel.layout
+    host.process_events(0.2)
+    before = layout.minimumSize().width()
+    text = "62 steps of the update instead of 120, for the budget of 80 s. " * 6
+    for label in panel.parent.findChildren(qt.QLabel):
+        if label.wordWrap:
+            label.text = text
+    host.process_events(0.2)
+    layout.activate()
+    assert layout.minimumSize().width() == before
+
+
 def test_the_first_volume_is_chosen_on_entering(panel, host):
     volume = makeVolume()
     panel.enter()
@@ -433,7 +448,7 @@ def test_two_parameter_nodes_are_shown_in_turn(panel, painted, host):
     assert panel.ui.inputSelector.currentNode() is None
     panel.ui.budgetBox.value = 98
     panel.setParameterNode(first)
-    assert (first.budgetSeconds, second.budgetSeconds) == (55, 98)
+    assert (first.budgetSeconds, second.budgetSeconds) == (80, 98)
     assert panel.ui.inputSelector.currentNode() is painted[0]
     slicer.mrmlScene.RemoveNode(node)
 

@@ -25,7 +25,7 @@ class FusionConfig:
     heads_reach: tuple[float, float] = (20.0, 60.0)  # mm beyond them over which it falls
     propagation: float = 1.0
     interpolation: float = 0.5
-    interpolation_gap: tuple[float, float] = (30.0, 70.0)  # mm over which its weight falls to 0
+    interpolation_gap: tuple[float, float] = (10.0, 30.0)  # mm over which its weight falls to 0
 
 
 def gaps(paint: PaintedGrid) -> torch.Tensor:

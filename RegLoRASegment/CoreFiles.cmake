@@ -95,6 +95,15 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/samples.py
   reglora_core/scan.py
   reglora_core/scores.py
+  reglora_core/study/__init__.py
+  reglora_core/study/base.py
+  reglora_core/study/cases.py
+  reglora_core/study/config.py
+  reglora_core/study/fit.py
+  reglora_core/study/plan.py
+  reglora_core/study/records.py
+  reglora_core/study/score.py
+  reglora_core/study/work.py
   reglora_core/tables.py
   reglora_core/volumes/__init__.py
   reglora_core/volumes/dicom.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch  # noqa: TID253
@@ -24,8 +25,16 @@ def run_pretraining(
     return export(out, progress.step, progress.seconds)
 
 
-def export(out: Path, step: int, seconds: float) -> Path:
-    """Write the averaged network of `out`/checkpoint.pt in half precision."""
+def export(
+    out: Path, step: int, seconds: float, provenance: Mapping[str, str] | None = None
+) -> Path:
+    """Write the averaged network of `out`/checkpoint.pt in half precision.
+
+    Args:
+        out: where the checkpoint is, and the weights go.
+        step, seconds: how long it was trained.
+        provenance: what else is to be kept with the weights.
+    """
     state = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
     shape = TinyConfig(
         widths=tuple(state["average"][f"encoder.{k}.conv1.conv.weight"].shape[0] for k in range(5)),
@@ -34,5 +43,7 @@ def export(out: Path, step: int, seconds: float) -> Path:
     network = TinyUNet(shape)
     network.load_state_dict(state["average"])
     path = out / "weights.safetensors"
-    save_tiny(network, path, {"steps": str(step), "seconds": f"{seconds:.0f}"})
+    save_tiny(
+        network, path, {**(provenance or {}), "steps": str(step), "seconds": f"{seconds:.0f}"}
+    )
     return path

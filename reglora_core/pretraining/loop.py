@@ -247,15 +247,27 @@ def pretrain(
     device: torch.device | None = None,
     report: Report = ignore,
 ) -> Progress:
+    """Train on the configured datasets; see `pretrain_on`."""
+    datasets = [Dataset.from_dict(entry) for entry in config.datasets]
+    classes = class_names(datasets, data)
+    cases = read_cases(datasets, data, classes, config.spacing_mm)
+    return pretrain_on(cases, classes, config, out, device, report)
+
+
+def pretrain_on(
+    cases: list[Case],
+    classes: tuple[str, ...],
+    config: PretrainConfig,
+    out: Path,
+    device: torch.device | None = None,
+    report: Report = ignore,
+) -> Progress:
     """Train to the configured number of steps, going on from `out`/checkpoint.pt if it is there.
 
     Writes `checkpoint.pt` every 100 steps and one line of losses per 20 steps to `losses.csv`.
     """
     device = device or torch.device("cpu")
     out.mkdir(parents=True, exist_ok=True)
-    datasets = [Dataset.from_dict(entry) for entry in config.datasets]
-    classes = class_names(datasets, data)
-    cases = read_cases(datasets, data, classes, config.spacing_mm)
     progress = start(config, classes, device)
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():

@@ -1,0 +1,276 @@
+"""One fit of a study: the plan, the head, the training, the score, the record."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import study_data
+import torch  # noqa: TID253
+
+from reglora_core import lora
+from reglora_core.errors import InputError
+from reglora_core.methods.adaptation import MethodConfig
+from reglora_core.methods.catalogue import METHODS
+from reglora_core.methods.trained import is_trained
+from reglora_core.models.base import BaseModel
+from reglora_core.models.checkpoints import read_weights
+from reglora_core.protocol.inventory import Inventory
+from reglora_core.study.base import check_base, pretrain_base
+from reglora_core.study.cases import CaseStore, largest_component
+from reglora_core.study.config import FitConfig, StudyConfig, read_study, study_from_dict
+from reglora_core.study.fit import Training, fit, organ_head, soft_dice_loss
+from reglora_core.study.plan import plan_fits
+from reglora_core.study.records import finished, fit_name, read_record, write_record
+from reglora_core.study.score import dice, score
+from reglora_core.study.work import Bench, run_fit
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def inventory(tmp_path_factory: pytest.TempPathFactory) -> Inventory:
+    return study_data.inventory_of(study_data.write_bodies(tmp_path_factory.mktemp("bodies")))
+
+
+def a_study(**changes: Any) -> StudyConfig:
+    return study_from_dict({**study_data.STUDY, **changes}, Path("study.json"))
+
+
+@pytest.fixture
+def bench(inventory: Inventory, small_weights: Path) -> Bench:
+    return Bench.of(a_study(), inventory, str(small_weights), CPU)
+
+
+def test_a_study_is_methods_times_ranks_organs_shots_and_draws(inventory: Inventory) -> None:
+    methods = [{"name": "lora", "ranks": [2, 4]}, "zero-shot"]
+    fits, skips = plan_fits(a_study(methods=methods), inventory)
+    listed = [(f.method.name, f.rank, f.organ, f.k, f.fold, f.seed) for f in fits]
+    assert listed == [
+        ("lora", 2, "liver", 1, 1, 0),
+        ("lora", 2, "liver", 1, 2, 1),
+        ("lora", 4, "liver", 1, 1, 0),
+        ("lora", 4, "liver", 1, 2, 1),
+        ("zero-shot", None, "liver", 1, 1, 0),
+        ("zero-shot", None, "liver", 1, 2, 1),
+        ("lora", 2, "spleen", 1, 1, 0),
+        ("lora", 2, "spleen", 1, 2, 1),
+        ("lora", 4, "spleen", 1, 1, 0),
+        ("lora", 4, "spleen", 1, 2, 1),
+    ]
+    assert [str(skip) for skip in skips] == [
+        "skipped: zero-shot of spleen: the base network never saw it"
+    ]
+    assert all(f.scored == ("pt_6",) and f.role == "validation" for f in fits)
+    assert {f.is_novel for f in fits if f.organ == "spleen"} == {True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"organs": ["kidney"]}, "organ 'kidney' is unknown"),
+        ({"shots": [5]}, "too few patients with role shots: liver k = 5: 3, spleen k = 5: 3"),
+        ({"methods": ["lora"]}, "method lora needs ranks"),
+        ({"methods": [{"name": "bitfit", "ranks": [4]}]}, "method bitfit has no rank"),
+        ({"methods": ["head"]}, "method head is no method of the papers"),
+        ({"methods": ["prompt"]}, "'prompt' is unknown"),
+    ],
+)
+def test_a_study_that_cannot_be_is_refused(
+    inventory: Inventory, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        plan_fits(a_study(**changes), inventory)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": []}, "methods is empty"),
+        ({"draws": [1, 2]}, "draws is"),
+        ({"role": "shots"}, "role is 'shots'"),
+        ({"pretraining": {}}, "neither base nor pretraining"),
+        ({"fit": {"steps": 0}}, "steps is 0"),
+        ({"fit": {"step": 1}}, "unknown entry 'step'"),
+        ({"metods": []}, "unknown entry 'metods'"),
+        ({"shots": 5}, "shots is 5"),
+    ],
+)
+def test_a_study_file_with_a_wrong_entry_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        a_study(**changes)
+
+
+def test_a_study_file_is_read_with_its_files_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "bodies.json").write_text("{}")
+    path = tmp_path / "study.json"
+    path.write_text(json.dumps({"format": 1, **study_data.STUDY}))
+    config = read_study(path)
+    assert config.dataset == str(tmp_path / "bodies.json")
+    assert config.methods[0].ranks == (4,)
+    path.write_text(json.dumps({"format": 2, **study_data.STUDY}))
+    with pytest.raises(InputError, match="not a study of format 1"):
+        read_study(path)
+
+
+def test_the_dice_loss_is_one_for_nothing_found_and_zero_for_all() -> None:
+    target = torch.tensor([1.0, 1.0, 0.0, 0.0])
+    assert float(soft_dice_loss(target, target)) == pytest.approx(0)
+    # 1 - (0 + 1) / (2 + 2 + 1)
+    assert float(soft_dice_loss(1 - target, target)) == pytest.approx(0.8)
+
+
+def test_dice_has_one_in_its_denominator() -> None:
+    prediction = torch.tensor([True, True, False, False])
+    reference = torch.tensor([True, False, True, False])
+    assert dice(prediction, reference) == pytest.approx(2 * 1 / (2 + 2 + 1))
+
+
+def test_the_largest_component_of_a_reference_is_kept() -> None:
+    mask = torch.zeros(3, 3, 9, dtype=torch.bool)
+    mask[1, 1, 0:3] = True
+    mask[1, 1, 5] = True
+    assert largest_component(mask).nonzero()[:, 2].tolist() == [0, 1, 2]
+
+
+def test_the_head_of_a_known_organ_is_its_class_against_the_background(
+    small_model: BaseModel,
+) -> None:
+    head = organ_head(small_model, "liver", torch.Generator().manual_seed(0))
+    own = small_model.network.classifier
+    features = torch.randn(5, sum(small_model.widths))
+    fine = features[:, -small_model.widths[-1] :]
+    logits = fine @ own.weight.T + own.bias
+    given = head.probabilities(head(features))[:, 1]
+    torch.testing.assert_close(given, torch.sigmoid(logits[:, 1] - logits[:, 0]))
+
+
+def test_a_fit_learns_its_shots(inventory: Inventory, small_model: BaseModel) -> None:
+    store = CaseStore(inventory, 4.5)
+    shot = store.case("pt_3", "liver", "fit")
+    config = FitConfig(steps=18, crop=32, crops=1, log_every=6)
+    method = MethodConfig("full-ft")
+    training = Training("liver", config, learning_rate=5e-3)
+    fitted = fit(small_model, [shot], method, training)
+    losses = [point["loss"] for point in fitted.curve]
+    assert [point["step"] for point in fitted.curve] == [6, 12, 18]
+    assert losses[-1] < 0.6 * losses[0]
+    assert score(small_model, fitted.head, [shot])["pt_3"] > 0.6
+
+
+def test_the_same_seed_gives_the_same_fit_and_leaves_the_base_network(bench: Bench) -> None:
+    before = {key: value.clone() for key, value in bench.model.network.state_dict().items()}
+    plan = plan_fits(bench.config, bench.inventory)[0][0]
+    first, second = run_fit(bench, plan), run_fit(bench, plan)
+    assert first["curve"] == second["curve"]
+    assert first["case_dice"] == second["case_dice"]
+    other = run_fit(bench, replace(plan, seed=7))
+    assert other["curve"] != first["curve"]
+    assert not is_trained(bench.model.network)
+    after = bench.model.network.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+def test_a_record_has_what_was_agreed(bench: Bench) -> None:
+    plan = plan_fits(bench.config, bench.inventory)[0][0]
+    record = run_fit(bench, plan)
+    assert list(record) == [
+        "format", "dataset", "method", "initial_rank", "organ", "is_novel", "k", "fold", "seed",
+        "role", "dice", "case_dice", "trainable_parameters", "surviving_parameters",
+        "initial_layer_ranks", "layer_ranks", "seconds", "curve", "settings",
+    ]  # fmt: skip
+    assert record["initial_layer_ranks"] == dict.fromkeys(record["layer_ranks"], 4)
+    assert record["settings"]["penalty"] == 0.5
+    assert record["settings"]["learning_rate"] == 1e-3
+    assert len(record["settings"]["shots"]) == 1
+    # arena: (outputs + inputs + 1) * 4 of every adapted layer
+    layers = {
+        name: layer
+        for name, layer in bench.model.network.named_modules()
+        if bench.model.is_adapted_layer(name, layer)
+    }
+    sizes = [layer.weight.shape[0] + layer.weight[0].numel() for layer in layers.values()]
+    assert record["trainable_parameters"] == sum(4 * (size + 1) for size in sizes)
+    assert json.loads(json.dumps(record)) == record
+
+
+@pytest.mark.parametrize(
+    "name", [m for m in METHODS if m not in ("head", "adaptformer", "affine-ln")]
+)
+def test_every_method_is_fitted_and_taken_away_again(bench: Bench, name: str) -> None:
+    plan = plan_fits(bench.config, bench.inventory)[0][0]
+    is_low_rank = name in ("arena", "arena+", "gates", "lora", "adalora", "sora")
+    plan = replace(plan, method=replace(plan.method, name=name), rank=4 if is_low_rank else None)
+    bench.config = replace(bench.config, fit=replace(bench.config.fit, steps=2))
+    record = run_fit(bench, plan)
+    assert (record["layer_ranks"] is not None) == is_low_rank
+    assert (record["trainable_parameters"] == 0) == (name == "zero-shot")
+    assert not is_trained(bench.model.network)
+
+
+def test_for_an_organ_that_the_network_never_saw_the_decoder_is_trained(bench: Bench) -> None:
+    fits, _ = plan_fits(bench.config, bench.inventory)
+    plan = next(one for one in fits if one.is_novel)
+    record = run_fit(bench, plan)
+    assert record["settings"]["trains_decoder"] is True
+    assert record["settings"]["learning_rate"] == 1e-4
+    assert all(name.startswith("encoder.") for name in record["layer_ranks"])
+
+
+def test_a_patient_is_refused_for_what_its_role_forbids(bench: Bench) -> None:
+    bench.store.case("pt_6", "liver", "choose")
+    with pytest.raises(InputError, match="pt_6 of bodies is in validation role"):
+        bench.store.case("pt_6", "liver", "fit")
+
+
+def test_an_update_is_gone_after_a_fit_that_fails(bench: Bench) -> None:
+    plan = plan_fits(bench.config, bench.inventory)[0][0]
+
+    def stop(event: str, /, **fields: object) -> None:
+        raise RuntimeError(event)
+
+    with pytest.raises(RuntimeError, match="progress"):
+        run_fit(bench, plan, stop)
+    assert lora.adapters(bench.model.network) == {}
+
+
+def test_other_settings_or_weights_are_another_fit(bench: Bench) -> None:
+    plan = plan_fits(bench.config, bench.inventory)[0][0]
+    name = fit_name(plan, "bodies", bench.settings(plan))
+    assert name.startswith("arena-r4-liver-k1-f1-s0-validation-")
+    assert name == fit_name(plan, "bodies", bench.settings(plan))
+    longer = replace(bench.config, fit=replace(bench.config.fit, steps=5))
+    other = Bench(longer, bench.inventory, bench.model, bench.store)
+    assert fit_name(plan, "bodies", other.settings(plan)) != name
+    trained_on = replace(bench.model, sha256="0" * 64)
+    other = Bench(bench.config, bench.inventory, trained_on, bench.store)
+    assert fit_name(plan, "bodies", other.settings(plan)) != name
+
+
+def test_a_damaged_record_is_made_again(tmp_path: Path) -> None:
+    path = write_record(tmp_path / "fits", "one", {"format": 1, "dice": 0.5})
+    assert read_record(path) == {"format": 1, "dice": 0.5}
+    assert finished(path.parent, ["one", "two"]) == {"one"}
+    path.write_text(path.read_text()[:9])
+    assert finished(path.parent, ["one", "two"]) == set()
+
+
+def test_a_base_network_is_pretrained_on_its_role_and_knows_what_it_saw(
+    inventory: Inventory, tmp_path: Path
+) -> None:
+    config = a_study()
+    weights = pretrain_base(config, inventory, tmp_path / "base", CPU)
+    _, metadata = read_weights(weights)
+    assert json.loads(metadata["patients"]) == {"bodies": ["pt_1", "pt_2"]}
+    assert json.loads(metadata["config"])["classes"] == ["background", "liver"]
+    check_base(str(weights), inventory)
+    other_roles = {**inventory.roles, "pretraining": ("pt_1",), "test": ("pt_2", "pt_7")}
+    with pytest.raises(InputError, match="has seen 1 patients of role test: pt_2"):
+        check_base(str(weights), replace(inventory, roles=other_roles))
+    written = weights.read_bytes()
+    assert pretrain_base(config, inventory, tmp_path / "base", CPU) == weights
+    assert weights.read_bytes() == written

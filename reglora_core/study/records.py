@@ -1,0 +1,56 @@
+"""One finished fit, one JSON file: `fits/NAME.json` in the folder of a study.
+
+NAME says what was fitted and ends in a checksum of everything that the result depends on: a fit
+of other settings, or on another base network, is another fit. docs/study.md has the entries.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from reglora_core.study.plan import FitPlan
+from reglora_core.writing import write_text
+
+FORMAT = 1
+Record = dict[str, Any]
+
+
+def fit_name(plan: FitPlan, dataset: str, settings: Mapping[str, Any]) -> str:
+    """Return a fit's name; settings hold how it is trained and the base network's checksum."""
+    whole = json.dumps([dataset, asdict(plan), settings], sort_keys=True)
+    checksum = hashlib.sha256(whole.encode("utf-8")).hexdigest()[:12]
+    rank = "" if plan.rank is None else f"-r{plan.rank}"
+    draw = f"k{plan.k}-f{plan.fold}-s{plan.seed}"
+    return f"{plan.method.name}{rank}-{plan.organ}-{draw}-{plan.role}-{checksum}"
+
+
+def write_record(folder: Path, name: str, record: Record) -> Path:
+    """Write a finished fit; a reader never meets half of it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    write_text(path, json.dumps(record, indent=1) + "\n")
+    return path
+
+
+def finished(folder: Path, names: Iterable[str]) -> set[str]:
+    """Return which fits are done; a damaged record does not count, and is made again."""
+    return {name for name in names if read_record(folder / f"{name}.json") is not None}
+
+
+def read_record(path: Path) -> Record | None:
+    """Return a finished fit, or None where there is none, or one that is damaged or newer."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("format") == FORMAT else None

@@ -66,6 +66,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/pictures/slices.py
   reglora_core/pictures/style.py
   reglora_core/pictures/tile.py
+  reglora_core/pool.py
   reglora_core/prediction.py
   reglora_core/pretraining/__init__.py
   reglora_core/pretraining/cases.py
@@ -98,11 +99,14 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/study/__init__.py
   reglora_core/study/base.py
   reglora_core/study/cases.py
+  reglora_core/study/command.py
   reglora_core/study/config.py
   reglora_core/study/fit.py
   reglora_core/study/plan.py
   reglora_core/study/records.py
   reglora_core/study/score.py
+  reglora_core/study/summary.py
+  reglora_core/study/sweep.py
   reglora_core/study/work.py
   reglora_core/tables.py
   reglora_core/volumes/__init__.py

@@ -21,6 +21,7 @@ from reglora_core.job import DEVICES, METHODS, AdaptJob, Job, PredictJob, read_j
 from reglora_core.models.command import add_models
 from reglora_core.process import tune_process
 from reglora_core.progress import ProgressBar, cancel_on_interrupt
+from reglora_core.study.command import add_run
 
 NOT_A_DEVICE = "Research use only: not a medical device."
 
@@ -239,6 +240,7 @@ def _add_bench(commands: Any) -> None:
         help="description, a .json file (docs/protocol.md), or the name of one that is shipped",
     )
     check.add_argument("--data", required=True, type=Path, metavar="DIR", help="its folder")
+    add_run(actions)
 
 
 def _adapt(options: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ STAGES = {
     "pretrain": "pre-training",
     "download": "downloading (MB)",
     "check": "checking",
+    "fits": "fits of the study",
 }
 WIDTH = 28
 

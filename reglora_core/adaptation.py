@@ -35,6 +35,7 @@ from reglora_core.grids import AXIS_NAMES
 from reglora_core.head import Groups, HeadConfig
 from reglora_core.islands import is_one_piece
 from reglora_core.job import AdaptJob
+from reglora_core.known_classes import KnownClass, match_classes
 from reglora_core.memory import with_enough_memory
 from reglora_core.methods.adaptation import MethodConfig, refuse_undefined, start_from_scratch
 from reglora_core.methods.catalogue import method_entry
@@ -273,6 +274,7 @@ class _Run:
         self.pass_seconds = 0.0  # of the heads over all scans
         self.route = Route("")
         self.next_slice: NextSlice | None = None
+        self.known_classes: dict[str, KnownClass] = {}
 
     def report(self, event: str, /, **fields: object) -> None:
         """Pass an event on, with the time left; stop where the budget is spent."""
@@ -302,6 +304,7 @@ class _Run:
         result = self._write(best, is_final=False)
         self.has_result = True
         try:
+            self.known_classes = self._with_enough_memory(self._matched)
             best, trial = self._with_enough_memory(lambda: self._tested(best))
             if method_entry(self.job.method).kind != "none":
                 best = self._with_enough_memory(lambda: self._refined(best, trial))
@@ -316,6 +319,9 @@ class _Run:
 
     def _corrected(self, start: WarmStart) -> AdaptResult:
         self.job = replace(self.job, method=start.adapter.method)
+        names = {organ.name for organ in self.task.organs}
+        known = start.adapter.known_classes  # kept, for the sake of the seconds
+        self.known_classes = {name: own for name, own in known.items() if name in names}
 
         def work() -> Fitted:
             return correct(self.model, self.task, start, self.generator, self.report)
@@ -346,6 +352,19 @@ class _Run:
         self.pass_seconds = time.monotonic() - start
         scores = experts.fused(own, self.task.groups)
         return Fitted(heads, experts, own, scores, is_adapted=bool(self.earlier))
+
+    def _matched(self) -> dict[str, KnownClass]:
+        """Compare the organs with the base network's own classes, without any update."""
+        if self.job.method == "scratch" or self.task.head != "mlp":
+            return {}
+        names = [organ.name for organ in self.task.organs]
+        remove_trained(self.model.network)
+        try:
+            return match_classes(
+                self.model, self.task.paintings, self.task.groups, names, self.job.seed
+            )
+        finally:
+            self._begin_anew()
 
     def _tested(self, first: Fitted) -> tuple[Fitted, Trial | None]:
         """Test the first result on slices left out."""
@@ -461,6 +480,7 @@ class _Run:
             ranks=lora.effective_ranks(network) if fitted.is_adapted else {},
             held_out_dice=fitted.held_out,
             in_one_piece=_in_one_piece(self.task, fitted),
+            known_classes=self.known_classes,
             provenance={
                 "version": __version__,
                 "base_licence": entry.licence,

@@ -25,6 +25,7 @@ from safetensors.torch import save  # noqa: TID253
 
 from reglora_core.errors import AdapterError
 from reglora_core.head import Groups, Head
+from reglora_core.known_classes import KnownClass, KnownHead
 from reglora_core.methods.catalogue import HeadKind
 from reglora_core.methods.heads import head_from_state
 from reglora_core.methods.trained import KINDS, UPDATE, load_trained_state
@@ -32,8 +33,10 @@ from reglora_core.models.base import BaseModel
 from reglora_core.organs import Organ
 from reglora_core.writing import write_atomically
 
-FORMAT = 2  # 1 where the file holds nothing but low-rank updates and our two-layer heads
+FORMAT = 3
+# 1: low-rank updates and our two-layer heads; 2: other kinds of either; 3: known classes
 HEAD = "head/"
+SINCE = {"head": 2, "known_classes": 3}  # entries that older formats lack
 STATISTICS = ("mean", "deviation", "running_mean", "running_var")  # kept in single precision
 
 
@@ -54,6 +57,7 @@ class Adapter:
         ranks: surviving rank per layer.
         held_out_dice: per organ name; None where it could not be estimated.
         in_one_piece: names of the organs that were in one piece in the scans.
+        known_classes: per organ name, the base network's own class that it is.
         provenance: version, seed, licence of the base network, and the like.
         update: compact A, g and B per layer.
         trained: what methods of other kinds trained (`methods.trained`).
@@ -72,6 +76,7 @@ class Adapter:
     ranks: dict[str, int] = field(default_factory=dict)
     held_out_dice: dict[str, float | None] = field(default_factory=dict)
     in_one_piece: tuple[str, ...] = ()
+    known_classes: Mapping[str, KnownClass] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     update: Mapping[str, torch.Tensor] = field(default_factory=dict)
     trained: Mapping[str, torch.Tensor] = field(default_factory=dict)
@@ -85,12 +90,17 @@ class Adapter:
     @property
     def format(self) -> int:
         """The oldest format that can hold it, so that older versions read what they can."""
-        return FORMAT if self.trained or self.head != "mlp" else 1
+        if self.known_classes:
+            return 3
+        return 2 if self.trained or self.head != "mlp" else 1
 
     def describe(self) -> dict[str, Any]:
         """Return everything but the tensors, as JSON has it."""
-        skipped = {"update", "trained", "heads"} | ({"head"} if self.format == 1 else set())
+        skipped = {"update", "trained", "heads"}
+        skipped |= {key for key, since in SINCE.items() if since > self.format}
         entries = {key: value for key, value in vars(self).items() if key not in skipped}
+        if self.known_classes:
+            entries["known_classes"] = {k: asdict(own) for k, own in self.known_classes.items()}
         entries["organs"] = [asdict(organ) for organ in self.organs]
         entries["groups"] = [list(group) for group in self.groups]
         entries["in_one_piece"] = list(self.in_one_piece)
@@ -112,18 +122,42 @@ class Adapter:
             heads.append(head.to(model.device).eval())
         return heads
 
-    def attach_to(self, model: BaseModel) -> None:
-        """Add the update to its base network.
+    def build_known_head(self, model: BaseModel) -> KnownHead | None:
+        """Return what reads the organs off the base network's own classes, if any is known.
 
         Raises:
-            AdapterError: it belongs to another base network.
+            AdapterError: the base network has no such classes.
         """
+        if not self.known_classes:
+            return None
+        try:
+            return KnownHead(model, self.groups, self.known_organs)
+        except (KeyError, IndexError) as error:
+            message = f"the adapter names a class that {model.entry.name!r} does not have ({error})"
+            raise AdapterError(message, "it is damaged; write it again") from error
+
+    @property
+    def known_organs(self) -> dict[int, KnownClass]:
+        """The known classes by the index of their organ."""
+        index = {organ.name: number for number, organ in enumerate(self.organs)}
+        return {index[name]: own for name, own in self.known_classes.items()}
+
+    def check_base(self, model: BaseModel) -> None:
+        """Raise AdapterError where the adapter belongs to another base network."""
         if model.sha256 != self.base_sha256:
             message = (
                 f"the adapter was made for base network {self.base!r} with weights "
                 f"{self.base_sha256[:12]}, this is {model.entry.name!r} with {model.sha256[:12]}"
             )
             raise AdapterError(message, "use the base network it was made for, or adapt again")
+
+    def attach_to(self, model: BaseModel) -> None:
+        """Add the update to its base network.
+
+        Raises:
+            AdapterError: it belongs to another base network.
+        """
+        self.check_base(model)
         updates = {UPDATE + key: value for key, value in self.update.items()}
         every = {key: value.float() for key, value in {**updates, **self.trained}.items()}
         load_trained_state(model.network, every)
@@ -191,11 +225,13 @@ def _from_parts(
         )
         groups = _checked_groups(entries.pop("groups"), len(organs))
         in_one_piece = _names(entries.pop("in_one_piece", []))
+        known = _known_classes(entries.pop("known_classes", {}), organs)
         return Adapter(
             **entries,
             organs=organs,
             groups=groups,
             in_one_piece=in_one_piece,
+            known_classes=known,
             update={k.removeprefix(UPDATE): v for k, v in tensors.items() if k.startswith(UPDATE)},
             trained={
                 k: v for k, v in tensors.items() if k.partition("/")[0] in KINDS and UPDATE not in k
@@ -219,6 +255,19 @@ def _names(names: list[str]) -> tuple[str, ...]:
         message = f"names {names}"
         raise ValueError(message)
     return tuple(names)
+
+
+def _known_classes(
+    entries: Mapping[str, Mapping[str, Any]], organs: tuple[Organ, ...]
+) -> dict[str, KnownClass]:
+    strangers = entries.keys() - {organ.name for organ in organs}
+    if strangers:
+        message = f"classes of unknown organs {sorted(strangers)}"
+        raise ValueError(message)
+    return {
+        name: KnownClass(int(own["row"]), str(own["name"]), float(own["offset"]), own["dice"])
+        for name, own in entries.items()
+    }
 
 
 def _heads(tensors: Mapping[str, torch.Tensor]) -> tuple[Mapping[str, torch.Tensor], ...]:

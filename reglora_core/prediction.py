@@ -12,6 +12,7 @@ from reglora_core.adapter import Adapter, load_adapter
 from reglora_core.events import Report, ignore
 from reglora_core.islands import only_largest_
 from reglora_core.job import PredictJob
+from reglora_core.known_classes import mixed
 from reglora_core.memory import with_enough_memory
 from reglora_core.methods.trained import merge_trained
 from reglora_core.models.base import BaseModel, choose_device
@@ -50,8 +51,7 @@ def predict(job: PredictJob, report: Report = ignore) -> PredictResult:
     image = read_image(job.image)
     report("progress", stage="read", step=1, steps=1)
     model = load_model(job.model or adapter.base, choose_device(job.device))
-    adapter.attach_to(model)
-    merge_trained(model.network)
+    adapter.check_base(model)
     scan = prepare_scan(job.image, image, model.entry.spacing_mm)
     label_map = segment(adapter, model, scan, report)
     report("progress", stage="write", step=1, steps=1)
@@ -65,15 +65,33 @@ def predict(job: PredictJob, report: Report = ignore) -> PredictResult:
 
 
 def segment(adapter: Adapter, model: BaseModel, scan: Scan, report: Report = ignore) -> LabelMap:
-    """Return the adapter's organs in a scan; the model holds its update already.
+    """Return the adapter's organs in a scan.
+
+    Args:
+        adapter: what was learned.
+        model: its base network, plain; holds the adapter's update for good afterwards.
+        scan: the scan.
+        report: told of smaller windows.
 
     Raises:
+        AdapterError: the adapter does not fit the base network.
         ResourceError: memory does not suffice even for the smallest windows.
     """
+    known = adapter.build_known_head(model)
+    by_classes: torch.Tensor | None = None
+    if known is not None:  # before the update changes the features that the classes read
+        by_classes, model = with_enough_memory(
+            lambda plain: head_scores(plain, [known], scan), model, report
+        )
+    adapter.attach_to(model)
+    merge_trained(model.network)
     heads = adapter.build_heads(model)
 
     def work(with_model: BaseModel) -> LabelMap:
-        groups = split_groups(head_scores(with_model, heads, scan), adapter.groups)
+        scores = head_scores(with_model, heads, scan)
+        if by_classes is not None:
+            scores = mixed(scores, by_classes, adapter.groups, adapter.known_organs)
+        groups = split_groups(scores, adapter.groups)
         for group, scores in zip(adapter.groups, groups, strict=True):
             whole = (adapter.organs[index].name in adapter.in_one_piece for index in group)
             only_largest_(scores, [place for place, is_whole in enumerate(whole, 1) if is_whole])

@@ -23,7 +23,7 @@ from reglora_core.organs import name_key
 BACKGROUND = "background"
 
 
-class _FinestHead(Head):
+class FinestHead(Head):
     """What both heads share: they see the last of the feature maps only."""
 
     def __init__(self, widths: tuple[int, ...], groups: Groups) -> None:
@@ -41,7 +41,7 @@ class _FinestHead(Head):
         return self.probabilities(logits).T.reshape(-1, *fine.shape[2:])
 
 
-class LinearHead(_FinestHead):
+class LinearHead(FinestHead):
     """The linear probe: a 1 x 1 x 1 convolution of the finest feature map.
 
     Standardising first changes how fast it is fitted and not what it can be.
@@ -108,7 +108,7 @@ def trained_classes(model: BaseModel) -> TrainedClasses | None:
     return TrainedClasses(names, layer.weight.detach().flatten(1), layer.bias.detach())
 
 
-class ClassHead(_FinestHead):
+class ClassHead(FinestHead):
     """Zero shots: the base network's own output layer; nothing is fitted.
 
     Where its classes exclude each other, those that a group does not ask for are its background.

@@ -64,12 +64,15 @@ def knowing(small_model: BaseModel) -> BaseModel:
     return replace(small_model, family=ByIntensity())
 
 
+def job_in(folder: Path, weights: Path) -> AdaptJob:
+    image, labels = phantom.write_case(folder / "case", SLICES)
+    out = folder / "out"
+    return AdaptJob((image,), (labels,), out, str(weights), "head", names=phantom.NAMES)
+
+
 @pytest.fixture
 def a_job(tmp_path: Path, small_weights: Path) -> AdaptJob:
-    image, labels = phantom.write_case(tmp_path / "case", SLICES)
-    return AdaptJob(
-        (image,), (labels,), tmp_path / "out", str(small_weights), "head", names=phantom.NAMES
-    )
+    return job_in(tmp_path, small_weights)
 
 
 def test_log_odds_are_those_of_the_probabilities() -> None:
@@ -154,9 +157,11 @@ def test_only_organs_with_a_class_are_mixed() -> None:
     torch.testing.assert_close(everything, torch.tensor([0, 0.7, 0.45, 0.6, 0.4]))
 
 
-@pytest.fixture
-def an_adapter(a_job: AdaptJob, quick_fits: None) -> Adapter:
-    return load_adapter(adapt(a_job).adapter)
+@pytest.fixture(scope="module")
+def an_adapter(tmp_path_factory: pytest.TempPathFactory, small_weights: Path) -> Adapter:
+    with pytest.MonkeyPatch.context() as patch:
+        shorten_fits(patch)
+        return load_adapter(adapt(job_in(tmp_path_factory.mktemp("once"), small_weights)).adapter)
 
 
 def written(adapter: Adapter, folder: Path, **known: KnownClass) -> Path:

@@ -224,7 +224,7 @@ def foreign(adapter: Adapter, path: Path) -> None:
 
 def without_known_organs(adapter: Adapter, path: Path) -> None:
     organs = tuple(replace(organ, name=f"other {organ.name}") for organ in adapter.organs)
-    save_adapter(replace(adapter, organs=organs), path)
+    save_adapter(replace(adapter, organs=organs, known_classes={}), path)
 
 
 def missing(_adapter: Adapter, path: Path) -> None:

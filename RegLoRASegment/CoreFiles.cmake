@@ -24,6 +24,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/intensity.py
   reglora_core/islands.py
   reglora_core/job.py
+  reglora_core/known_classes.py
   reglora_core/lora.py
   reglora_core/memory.py
   reglora_core/methods/__init__.py

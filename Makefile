@@ -55,7 +55,7 @@ lint: .venv/.test
 
 core-tests: .venv/.test
 	@echo '== the library'
-	@$(BIN)/python -m pytest Testing/core
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile Testing/core
 
 host-tests: .venv-host/.ready .venv/.test
 	@for group in packaging scene panel; do \

@@ -101,9 +101,12 @@ endef
 	@$(BIN)/python $(PIP) install -e . -c constraints.txt
 	@touch $@
 
+# torchvision comes without what it depends on, so that it brings no torch of another build; its
+# compiled operators then need not fit, and the tests declare the two that its import asks for.
 .venv/.test: .venv/.core
 	@echo 'installing the tools for tests into .venv'
 	@$(BIN)/python $(PIP) install -e '.[test]' -c constraints.txt
+	@$(BIN)/python $(PIP) install --no-deps segment-anything torchvision -c constraints.txt
 	@touch $@
 
 # Beside the library's environment and not in it: MONAI imports whatever of this it finds, which

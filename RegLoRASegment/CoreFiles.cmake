@@ -52,7 +52,9 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/models/loading.py
   reglora_core/models/published.py
   reglora_core/models/registry.py
+  reglora_core/models/sam.py
   reglora_core/models/segresnet.py
+  reglora_core/models/slices.py
   reglora_core/models/swinunetr.py
   reglora_core/models/tiny.py
   reglora_core/models/unet3d.py

@@ -31,7 +31,7 @@ from reglora_core.fit import (
     probabilities,
     try_out,
 )
-from reglora_core.grids import AXIS_NAMES
+from reglora_core.grids import AXIS_NAMES, Orientation
 from reglora_core.head import Groups, HeadConfig
 from reglora_core.islands import is_one_piece
 from reglora_core.job import AdaptJob
@@ -48,6 +48,7 @@ from reglora_core.methods.trained import (
 )
 from reglora_core.models.base import BaseModel, choose_device
 from reglora_core.models.loading import load_model
+from reglora_core.models.slices import axis_name
 from reglora_core.next_slice import NextSlice, suggest
 from reglora_core.organs import Organ
 from reglora_core.output import output_folder, refuse_to_overwrite, write_json
@@ -145,6 +146,7 @@ def adapt(job: AdaptJob, report: Report = ignore) -> AdaptResult:
         method = MethodConfig(job.method, job.rank)
         refuse_undefined(model, method)
         task, label_maps = read_task(job, model, report)
+        model = model.cut_along(task.paintings[0].annotation.axis)
         route = choose_route(job, model, task.organs, report)
         if job.method == "scratch":
             start_from_scratch(model, task.paintings[0].scan.inside, job.seed)
@@ -157,24 +159,30 @@ def segmentation_path(out: Path, number: int) -> Path:
 
 
 def read_task(job: AdaptJob, model: BaseModel, report: Report) -> tuple[Task, list[LabelMap]]:
-    """Read images and labels; organs of the same name are the same organ in all of them."""
-    scans, label_maps = [], []
-    for path, label_path in zip(job.images, job.labels, strict=True):
+    """Read images and labels; organs of the same name are the same organ in all of them.
+
+    A network of slices gets them in the direction in which the first scan is painted.
+    """
+    scans, label_maps, annotations = [], [], []
+    for number, (path, label_path) in enumerate(zip(job.images, job.labels, strict=True)):
         image = read_image(path)
         labels = read_labels(label_path, image, job.names or None, job.ignore_label)
         if len(labels.layers) > 1 and not labels.has_overlap:
             labels = labels.with_layers_merged()
+        orientation = Orientation.of(image.GetDirection())
+        annotation = annotation_of(
+            labels, orientation, job.annotated_for(number), job.not_painted_for(number)
+        )
+        annotations.append(annotation)
+        model = model.cut_along(annotations[0].axis)
         scans.append(prepare_scan(path, image, model.entry.spacing_mm))
         label_maps.append(labels)
         report("progress", stage="read", step=len(scans), steps=len(job.images))
     organs = _all_organs(label_maps)
     names = [organ.name for organ in organs]
     paintings = []
-    for number, (scan, labels) in enumerate(zip(scans, label_maps, strict=True)):
-        annotation = annotation_of(
-            labels, scan.orientation, job.annotated_for(number), job.not_painted_for(number)
-        )
-        organ_of = tuple(names.index(organ.name) for organ in labels.organs)
+    for scan, annotation in zip(scans, annotations, strict=True):
+        organ_of = tuple(names.index(organ.name) for organ in annotation.organs)
         paintings.append(Painting(scan, annotation, organ_of))
     groups = _groups(label_maps, names)
     given = tuple(
@@ -379,7 +387,6 @@ class _Run:
         config = RefineConfig(method, steps=steps)
         if method.entry.kind != "low-rank":
             config = replace(config, learning_rate=method.learning_rate)
-        config = replace(config, crop=min(config.crop, *self.model.patch))
         work = Refinement(self.model, self.task, config, self.generator, self.report)
         if self.job.steps is not None:
             return work(first, trial)
@@ -474,6 +481,7 @@ class _Run:
             groups=self.task.groups,
             modality=self.task.paintings[0].scan.modality,
             spacing_mm=entry.spacing_mm,
+            slice_axis=axis_name(self.model.slice_axis),
             method=self._method_used(fitted),
             hidden=HeadConfig().hidden,
             head=self.task.head,

@@ -30,13 +30,14 @@ from reglora_core.methods.catalogue import HeadKind
 from reglora_core.methods.heads import head_from_state
 from reglora_core.methods.trained import KINDS, UPDATE, load_trained_state
 from reglora_core.models.base import BaseModel
+from reglora_core.models.slices import axis_of
 from reglora_core.organs import Organ
 from reglora_core.writing import write_atomically
 
-FORMAT = 3
-# 1: low-rank updates and our two-layer heads; 2: other kinds of either; 3: known classes
+FORMAT = 4
+# 1: low-rank updates and our two-layer heads; 2: other kinds of either; 3: known classes; 4: slices
 HEAD = "head/"
-SINCE = {"head": 2, "known_classes": 3}  # entries that older formats lack
+SINCE = {"head": 2, "known_classes": 3, "slice_axis": 4}  # entries that older formats lack
 STATISTICS = ("mean", "deviation", "running_mean", "running_var")  # kept in single precision
 
 
@@ -51,6 +52,8 @@ class Adapter:
         groups: organ indices that exclude each other.
         modality: of the scans it was fitted on.
         spacing_mm: of the working grid, one number or one per axis (z, y, x).
+        slice_axis: the patient axis (S, A or R) that the slices are stacked along that the
+            network sees; empty where it sees volumes.
         method: by which the update was found.
         hidden: width of the heads.
         head: what kind they are (`methods.catalogue.HeadKind`).
@@ -72,6 +75,7 @@ class Adapter:
     spacing_mm: float | Sequence[float]
     method: str
     hidden: int
+    slice_axis: str = ""
     head: HeadKind = "mlp"
     ranks: dict[str, int] = field(default_factory=dict)
     held_out_dice: dict[str, float | None] = field(default_factory=dict)
@@ -90,6 +94,8 @@ class Adapter:
     @property
     def format(self) -> int:
         """The oldest format that can hold it, so that older versions read what they can."""
+        if self.slice_axis:
+            return 4
         if self.known_classes:
             return 3
         return 2 if self.trained or self.head != "mlp" else 1
@@ -226,6 +232,7 @@ def _from_parts(
         groups = _checked_groups(entries.pop("groups"), len(organs))
         in_one_piece = _names(entries.pop("in_one_piece", []))
         known = _known_classes(entries.pop("known_classes", {}), organs)
+        axis_of(entries.get("slice_axis", ""))
         return Adapter(
             **entries,
             organs=organs,

@@ -24,6 +24,7 @@ from reglora_core.head import Groups, Head, HeadConfig
 from reglora_core.job import AdaptJob
 from reglora_core.methods.catalogue import method_entry
 from reglora_core.models.base import BaseModel
+from reglora_core.models.slices import axis_name
 from reglora_core.organs import Organ
 
 CORRECTION = HeadConfig(steps=100, learning_rate=2e-3)
@@ -99,6 +100,10 @@ def warm_start(path: Path, model: BaseModel, organs: Sequence[Organ]) -> WarmSta
         raise AdapterError(message, "adapt in full")
     if len(adapter.heads) != HEADS:
         message = f"{path.name}: it has {len(adapter.heads)} heads instead of {HEADS}"
+        raise AdapterError(message, "adapt in full")
+    if adapter.slice_axis != axis_name(model.slice_axis):
+        message = f"{path.name}: made on slices along {adapter.slice_axis or 'no axis'}, the paint "
+        message += f"is on slices along {axis_name(model.slice_axis) or 'no axis'}"
         raise AdapterError(message, "adapt in full")
     adapter.attach_to(model)
     return WarmStart(

@@ -157,6 +157,11 @@ def _corner_and_size(window: Window) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _depth(window: Window, points: torch.Tensor) -> torch.Tensor:
-    """Return how deep points lie inside a window, in voxels; negative outside."""
+    """Return how deep points lie inside a window, in voxels; negative outside.
+
+    Along an axis on which the window is one voxel thick, they are in it or not.
+    """
     low, size = _corner_and_size(window)
-    return torch.minimum(points - low, low + size - points).amin(dim=1)
+    depth = torch.minimum(points - low, low + size - points)
+    is_thin_and_inside = (size == 1) & (depth >= 0)
+    return depth.masked_fill(is_thin_and_inside, torch.inf).amin(dim=1)

@@ -17,6 +17,7 @@ from reglora_core.memory import with_enough_memory
 from reglora_core.methods.trained import merge_trained
 from reglora_core.models.base import BaseModel, choose_device
 from reglora_core.models.loading import load_model
+from reglora_core.models.slices import axis_of
 from reglora_core.output import refuse_to_overwrite
 from reglora_core.result import label_map_of
 from reglora_core.scan import Scan, prepare_scan
@@ -52,6 +53,7 @@ def predict(job: PredictJob, report: Report = ignore) -> PredictResult:
     report("progress", stage="read", step=1, steps=1)
     model = load_model(job.model or adapter.base, choose_device(job.device))
     adapter.check_base(model)
+    model = model.cut_along(axis_of(adapter.slice_axis))
     scan = prepare_scan(job.image, image, model.entry.spacing_mm)
     label_map = segment(adapter, model, scan, report)
     report("progress", stage="write", step=1, steps=1)

@@ -1,7 +1,7 @@
 """The update: train what a method trains in the network, and the heads, on warped crops.
 
-Batch statistics stay frozen; crops are warped copies of the annotated scan (rotation in the
-axial plane, scale, gain, offset, noise), which is what makes the adapter carry over to the next
+Batch statistics stay frozen; crops are warped copies of the annotated scan (rotation in the plane
+of the slices, scale, gain, offset, noise), which is what makes the adapter carry over to the next
 patient.
 """
 
@@ -33,7 +33,7 @@ class RefineConfig:
 
     method: MethodConfig
     steps: int = 120
-    crop: int = 64  # working voxels
+    crop: int = 64  # working voxels, the edge of a cube; networks of slices get a whole one
     voxels: int = 3000  # annotated voxels per step
     pool: int = 24_000  # annotated voxels drawn per scan, to choose a step's from
     learning_rate: float = 2e-3
@@ -66,6 +66,7 @@ class Refiner:
     ) -> None:
         self.model, self.heads, self.groups, self.config = model, heads, groups, config
         self.generator = generator
+        self.crop = model.crop(config.crop)
         self.step = 0
         self.adaptation = begin(model, config.method, generator)
         self.clipped = self.adaptation.clipped
@@ -139,7 +140,7 @@ class Refiner:
             return None
         device = self.model.device
         maps = self.model.feature_maps(crop[None].to(device))
-        features = sample_maps(maps, points / self.config.crop)
+        features = sample_maps(maps, points / torch.tensor(self.crop))
         targets, is_known = pool.targets[index].to(device), pool.is_known[index].to(device)
         with torch.random.fork_rng(devices=[]):  # the heads' dropout
             torch.manual_seed(int(torch.randint(2**31, (), generator=self.generator)))
@@ -149,14 +150,14 @@ class Refiner:
     def _warped_crop(
         self, painting: Painting, pool: Voxels
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return a crop (c, c, c), the pool's points in it (n, 3) in its voxels, their indices."""
-        config, size = self.config, self.config.crop
+        """Return a crop (D, H, W), the pool's points in it (n, 3) in its voxels, their indices."""
+        config, size = self.config, torch.tensor(self.crop)
         inside = painting.scan.inside
         center = pool.points[int(torch.randint(len(pool.points), (), generator=self.generator))]
         center = center + (self._uniform(3) * 0.25 * size)
         matrix = self._matrix()
-        axis = torch.arange(size) + 0.5 - size / 2
-        grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1) @ matrix.T
+        axes = [torch.arange(edge) + 0.5 - edge / 2 for edge in self.crop]
+        grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1) @ matrix.T
         relative = (grid + center) / torch.tensor(inside.shape) * 2 - 1
         crop = F.grid_sample(
             (inside - AIR_HU)[None, None], relative.flip(-1)[None], align_corners=False
@@ -174,9 +175,11 @@ class Refiner:
         return 2 * torch.rand(count, generator=self.generator) - 1
 
     def _matrix(self) -> torch.Tensor:
-        """Return the (3, 3) matrix of a rotation in the axial plane and a scale per axis."""
+        """Return the (3, 3) matrix of a rotation in the plane of slices and a scale per axis."""
+        first, second = (axis for axis in range(3) if axis != (self.model.slice_axis or 0))
         angle = self.config.rotation * self._uniform(1)[0]
         cosine, sine = torch.cos(angle), torch.sin(angle)
         turn = torch.eye(3)
-        turn[1, 1], turn[1, 2], turn[2, 1], turn[2, 2] = cosine, -sine, sine, cosine
+        turn[first, first] = turn[second, second] = cosine
+        turn[first, second], turn[second, first] = -sine, sine
         return turn * (1 + self.config.scale * self._uniform(3))

@@ -11,6 +11,7 @@ from reglora_core.features import each_window, inner_weight
 from reglora_core.grids import Grid
 from reglora_core.head import Groups, Head
 from reglora_core.models.base import BaseModel
+from reglora_core.models.slices import smoothed_across
 from reglora_core.scan import Box, Scan
 
 PLANES_AT_A_TIME = 8
@@ -20,6 +21,7 @@ def head_scores(model: BaseModel, heads: Sequence[Head], scan: Scan) -> torch.Te
     """Return the mean probabilities of the heads within the body's box.
 
     Windows are blended by Gaussian weights; windows of air are background without a network.
+    What a network said of single slices is smoothed across them.
 
     Returns:
         (outputs, z, y, x): per group its background, then its organs.
@@ -42,7 +44,10 @@ def head_scores(model: BaseModel, heads: Sequence[Head], scan: Scan) -> torch.Te
         weight_sum[box] += weights
     assert total is not None
     total /= weight_sum.clamp_min(1e-6)
-    return total[(slice(None), *(slice(0, size) for size in inside.shape))]
+    scores = total[(slice(None), *(slice(0, size) for size in inside.shape))]
+    if model.slice_axis is None:
+        return scores
+    return smoothed_across(scores, model.slice_axis, heads[0].groups)
 
 
 def _air(head: Head, box: Box) -> torch.Tensor:

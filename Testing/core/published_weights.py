@@ -13,7 +13,7 @@ import torch  # noqa: TID253
 from monai.networks.nets import vista3d132  # noqa: TID253
 from torch import nn  # noqa: TID253
 
-from reglora_core.models import segresnet, swinunetr
+from reglora_core.models import sam, segresnet, swinunetr
 from reglora_core.models.unet3d import UNet3D
 
 State = dict[str, torch.Tensor]
@@ -101,7 +101,7 @@ def ssl_head(network: nn.Module) -> dict[str, Any]:
     return {"epoch": 9, "state_dict": prefixed("module.", state)}
 
 
-def btcv_bundle(network: nn.Module) -> dict[str, Any]:
+def plain(network: nn.Module) -> dict[str, Any]:
     return dict(network.state_dict())
 
 
@@ -121,6 +121,16 @@ def vista(network: nn.Module) -> dict[str, Any]:
     return {"model": {"state_dict": prefixed("module.", network.state_dict())}}
 
 
+def sam_in_training(network: nn.Module) -> dict[str, Any]:
+    """As MedSAM's scripts keep it while it trains on several devices."""
+    return {"model": prefixed("module.", network.state_dict()), "optimizer": {}, "epoch": 3}
+
+
+def a_small_sam() -> nn.Module:
+    """SAM's network with slices of 32 x 32 voxels; one block's windows, one's whole attention."""
+    return sam.build(sam.SamSize(128, 32, 2, heads=2, window=5, whole=(1,), channels=32))
+
+
 Maker = Callable[[], nn.Module]
 # name of the base network, the small network, how it is written
 LAYOUTS: dict[str, tuple[str, Maker, Callable[[nn.Module], dict[str, Any]]]] = {
@@ -131,10 +141,13 @@ LAYOUTS: dict[str, tuple[str, Maker, Callable[[nn.Module], dict[str, Any]]]] = {
     "CLIP-Driven": ("clip-driven-swinunetr", lambda: swinunetr.build(12, 32), universal),
     "MONAI SSL": ("monai-swinvit-ssl", lambda: swinunetr.build_encoder(12), ssl),
     "MONAI SSL, all tasks": ("monai-swinvit-ssl", lambda: swinunetr.build_encoder(12), ssl_head),
-    "MONAI BTCV bundle": ("monai-swinunetr-btcv", lambda: swinunetr.build(12, 14), btcv_bundle),
+    "MONAI BTCV bundle": ("monai-swinunetr-btcv", lambda: swinunetr.build(12, 14), plain),
     "MONAI BTCV research": ("swinunetr", lambda: swinunetr.build(12, 14), btcv_research),
     "MONAI whole body": ("monai-wholebody", lambda: segresnet.build(8, 105), whole_body),
     "MONAI whole body 3 mm": ("monai-wholebody-3mm", lambda: segresnet.build(8, 105), whole_body),
+    "SAM": ("sam-vit-b", a_small_sam, plain),
+    "MedSAM": ("medsam-vit-b", a_small_sam, plain),
+    "MedSAM in training": ("medsam-vit-b", a_small_sam, sam_in_training),
     "VISTA3D": ("vista3d", lambda: vista3d132(encoder_embed_dim=16), vista),
 }
 

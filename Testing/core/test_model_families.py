@@ -40,6 +40,11 @@ TARGETS = {
         "layers1.0.blocks.0.attn.qkv layers4.0.blocks.1.attn.qkv",
         "patch_embed.proj layers1.0.blocks.0.mlp.linear1",
     ),
+    "SAM": (
+        "image_encoder.blocks.0.attn.qkv image_encoder.blocks.1.attn.qkv",
+        "image_encoder.blocks.0.attn.proj image_encoder.blocks.1.mlp.lin1 "
+        "mask_decoder.transformer.layers.0.self_attn.q_proj",
+    ),
     "VISTA3D": (
         "encoder.layers.2.blocks.0.conv1 encoder.layers.4.blocks.3.conv2 "
         "up_layers.0.upsample.deconv up_layers.3.blocks.0.conv2",
@@ -52,6 +57,7 @@ COUNTS = {
     "SuPreM U-Net": 13,
     "SuPreM SegResNet": 2 + 4 + 8 + 6 + 3,
     "MONAI SSL": 8,
+    "SAM": 2,
     "VISTA3D": 4 + 8 + 8 + 4 + 8,
     "MONAI whole body": 2 + 4 + 8 + 6 + 3,
 }

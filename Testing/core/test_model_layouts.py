@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch.nn.functional as F  # noqa: TID253
 from torch import nn  # noqa: TID253
 
 from reglora_core.errors import ModelError
-from reglora_core.models import registry
+from reglora_core.models import registry, sam
 from reglora_core.models.cache import import_model
 from reglora_core.models.checkpoints import sha256_of
 from reglora_core.models.inputs import InputRange, to_ras
@@ -33,6 +34,9 @@ def saved(folder: Path, content: Any) -> Path:
 
 def encoder_of(network: nn.Module) -> dict[str, torch.Tensor]:
     """Return the weights that must arrive, by their names in our network."""
+    if sam.is_sam(network):
+        unused = re.compile(sam.UNUSED)
+        return {k: v for k, v in network.state_dict().items() if not unused.search(k)}
     if hasattr(network, "image_encoder"):
         state = network.image_encoder.state_dict()
         return {

@@ -46,14 +46,17 @@ def test_every_entry_says_where_its_weights_come_from() -> None:
     assert registry.model_names() == [
         "reglora-tiny", "fseft-swinunetr", "suprem-swinunetr", "suprem-unet", "suprem-segresnet",
         "clip-driven-swinunetr", "monai-swinvit-ssl", "monai-swinunetr-btcv", "monai-wholebody",
-        "monai-wholebody-3mm", "vista3d", "swinunetr",
+        "monai-wholebody-3mm", "vista3d", "sam-vit-b", "sam-vit-l", "sam-vit-h", "medsam-vit-b",
+        "swinunetr",
     ]  # fmt: skip
     for name in registry.model_names():
         entry = registry.model_entry(name)
         assert entry.licence
         assert entry.citation
         assert len(entry.patch_size) == 3
-        assert entry.orientation == ("LPS" if entry.weights else "RAS")
+        slices = "slices, anterior or superior up"
+        seen = {"tiny": "LPS", "sam": slices}.get(entry.family, "RAS")
+        assert entry.orientation == seen
         if name not in ("reglora-tiny", "swinunetr"):
             assert entry.url.startswith("https://")
             assert entry.page.startswith("https://")
@@ -64,7 +67,10 @@ def test_every_entry_says_where_its_weights_come_from() -> None:
 def test_only_open_licences_need_no_acceptance() -> None:
     entries = [registry.model_entry(name) for name in registry.model_names()]
     free = {entry.name for entry in entries if entry.url and not entry.needs_acceptance}
-    assert free == {"monai-swinunetr-btcv", "monai-wholebody", "monai-wholebody-3mm"}
+    assert free == {
+        "monai-swinunetr-btcv", "monai-wholebody", "monai-wholebody-3mm",
+        "sam-vit-b", "sam-vit-l", "sam-vit-h", "medsam-vit-b",
+    }  # fmt: skip
     assert all(registry.model_entry(name).licence == "Apache-2.0" for name in free)
 
 

@@ -12,7 +12,7 @@ from monai.networks.nets.swin_unetr import SwinTransformer  # noqa: TID253
 from torch import nn  # noqa: TID253
 
 from reglora_core.errors import InputError
-from reglora_core.models import segresnet, swinunetr
+from reglora_core.models import sam, segresnet, swinunetr
 from reglora_core.models.tiny import TinyUNet
 from reglora_core.models.unet3d import UNet3D
 
@@ -55,6 +55,8 @@ def parts_of(network: nn.Module) -> Parts:
     Raises:
         InputError: a network of another kind.
     """
+    if sam.is_sam(network):
+        return _sam(network)
     for kind, describe in _KINDS.items():
         if isinstance(network, kind):
             return describe(network)
@@ -136,6 +138,18 @@ def _deep_segresnet(network: Any) -> Parts:
     )
 
 
+def _sam(network: Any) -> Parts:
+    return Parts(
+        encoder=r"^image_encoder\.",
+        decoder=r"^mask_decoder\.(transformer|output_upscaling)\.",
+        biases=r"^image_encoder\.blocks\..*\.(mlp|attn)\..*bias",
+        output=sam.UNUSED,
+        features="",  # its finest map is the image
+        width=1,
+        fresh=lambda: sam.like(network),
+    )
+
+
 _KINDS: dict[type[nn.Module], Callable[[Any], Parts]] = {
     TinyUNet: _tiny,
     SwinUNETR: _swin,
@@ -160,7 +174,7 @@ def transformer_mlps(network: nn.Module, parts: Parts) -> dict[str, int]:
     """Return the names of the MLPs of the encoder's transformer blocks, and their widths."""
     found = {}
     for name, module in network.named_modules():
-        first = getattr(module, "linear1", None)
+        first = getattr(module, "linear1", getattr(module, "lin1", None))  # MONAI's, SAM's
         is_mlp = name.rpartition(".")[2] == "mlp" and isinstance(first, nn.Linear)
         if is_mlp and re.search(parts.encoder, name):
             assert isinstance(first, nn.Linear)

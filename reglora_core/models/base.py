@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch  # noqa: TID253
 from torch import nn  # noqa: TID253
 
 from reglora_core.errors import ModelError
 from reglora_core.models.entry import ModelEntry
+from reglora_core.models.slices import turned
 
 
 class Family(Protocol):
@@ -26,6 +27,14 @@ class Family(Protocol):
         """Return the feature maps, coarse to fine, of HU values (batch, D, H, W), canonical."""
 
 
+@runtime_checkable
+class SliceFamily(Family, Protocol):
+    """A family whose networks see the slices of a volume one by one."""
+
+    def along(self, axis: int) -> SliceFamily:
+        """Return the family with its slices perpendicular to another canonical axis."""
+
+
 SMALLEST_PATCH = 32
 
 
@@ -39,6 +48,8 @@ class BaseModel:
     Attributes:
         sha256: of its file of weights; an adapter fits this base network alone.
         patch: the largest window (z, y, x) that goes through the network at once.
+        slice_axis: the canonical axis that the slices are perpendicular to that the network
+            sees; None where it sees volumes.
     """
 
     entry: ModelEntry
@@ -46,6 +57,7 @@ class BaseModel:
     family: Family
     sha256: str
     patch: tuple[int, int, int]
+    slice_axis: int | None = None
 
     def with_smaller_patch(self) -> BaseModel | None:
         """Return the model with windows of half the edge, or None where that is too small.
@@ -58,6 +70,36 @@ class BaseModel:
         if patch == self.patch or min(patch) < max(SMALLEST_PATCH, 2 * self.stride):
             return None
         return replace(self, patch=patch)
+
+    def cut_along(self, axis: int) -> BaseModel:
+        """Return the model with its slices perpendicular to a canonical axis.
+
+        Its working grid turns with them. Networks that see volumes stay as they are.
+        """
+        before = self.slice_axis
+        if before is None or before == axis:
+            return self
+        assert isinstance(self.family, SliceFamily)
+        assert isinstance(self.entry.spacing_mm, tuple)
+        spacing = turned(self.entry.spacing_mm, before, axis)
+        return replace(
+            self,
+            entry=replace(self.entry, spacing_mm=spacing),
+            family=self.family.along(axis),
+            patch=turned(self.patch, before, axis),
+            slice_axis=axis,
+        )
+
+    def crop(self, edge: int) -> tuple[int, int, int]:
+        """Return the shape (z, y, x) of a crop to train on: a cube, or one slice.
+
+        Args:
+            edge: of the cube, in working voxels; at most the patch's shortest.
+        """
+        if self.slice_axis is not None:
+            return self.patch
+        edge = min(edge, *self.patch)
+        return (edge, edge, edge)
 
     @property
     def stride(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from reglora_core.models.base import Family
 from reglora_core.models.entry import ModelEntry
 from reglora_core.models.inputs import InputRange
+from reglora_core.models.sam import SamFamily
 from reglora_core.models.segresnet import DeepSegResNetFamily, SegResNetFamily
 from reglora_core.models.swinunetr import SwinEncoderFamily, SwinFamily
 from reglora_core.models.tiny import TinyFamily
@@ -18,6 +19,7 @@ _FAMILIES: dict[str, Callable[[InputRange], Family]] = {
     "unet3d": UNetFamily,
     "segresnet": SegResNetFamily,
     "segresnet-ds": DeepSegResNetFamily,
+    "sam": SamFamily,
 }
 
 

@@ -14,12 +14,16 @@ class InputRange:
     window: tuple[float, float] = (-175.0, 250.0)
     onto: tuple[float, float] = (0.0, 1.0)
 
-    def ras(self, hounsfield: torch.Tensor) -> torch.Tensor:
-        """Return the input (batch, 1, x, y, z) of HU values (batch, z, y, x), canonical."""
+    def scaled(self, hounsfield: torch.Tensor) -> torch.Tensor:
+        """Return HU values mapped onto the range, in their shape."""
         low, high = self.window
         least, greatest = self.onto
         share = ((hounsfield - low) / (high - low)).clamp(0, 1)
-        return to_ras((share * (greatest - least) + least)[:, None])
+        return share * (greatest - least) + least
+
+    def ras(self, hounsfield: torch.Tensor) -> torch.Tensor:
+        """Return the input (batch, 1, x, y, z) of HU values (batch, z, y, x), canonical."""
+        return to_ras(self.scaled(hounsfield)[:, None])
 
 
 def to_ras(canonical: torch.Tensor) -> torch.Tensor:

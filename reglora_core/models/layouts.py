@@ -16,7 +16,7 @@ import torch  # noqa: TID253
 from torch import nn  # noqa: TID253
 
 from reglora_core.errors import ModelError
-from reglora_core.models import segresnet, swinunetr, unet3d
+from reglora_core.models import sam, segresnet, swinunetr, unet3d
 
 State = dict[str, torch.Tensor]
 
@@ -56,26 +56,18 @@ def _few(names: tuple[str, ...]) -> str:
     return ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """How the weights of a family are recognised, named and built.
 
     Attributes:
         anchor: name of a tensor of the network; what stands before it in a file is dropped.
-        renames: (pattern, replacement) of names, applied in turn.
         heads: pattern of the names that may be missing, or have another shape.
-        size_of: name of the tensor whose first dimension is the network's size.
-        default_size: where it is missing.
-        divisor: of the sizes that there are.
-        build: the network of a size.
+        renames: (pattern, replacement) of names, applied in turn.
     """
 
     anchor: str
     heads: str
-    size_of: str
-    default_size: int
-    divisor: int
-    build: Callable[[int], nn.Module]
     renames: tuple[tuple[str, str], ...] = ()
 
     def named(self, state: State) -> tuple[State, tuple[str, ...]]:
@@ -100,7 +92,15 @@ class Layout:
     def recognises(self, state: State) -> bool:
         """Tell whether these are weights of the family."""
         named, _ = self.named(state)
-        return self.anchor in named and self.size_of in named
+        return self.anchor in named
+
+    def network_for(self, name: str, own: State) -> nn.Module:
+        """Return an untrained network of the size that weights (by their names here) are for.
+
+        Raises:
+            ModelError: there is none of that size; `name` is the file's.
+        """
+        raise NotImplementedError
 
     def load(self, name: str, state: State) -> tuple[nn.Module, Match]:
         """Return the network with its weights.
@@ -113,18 +113,55 @@ class Layout:
             ModelError: not every tensor of the network is there in its shape.
         """
         own, others = self.named(state)
+        network = self.network_for(name, own)
+        match = fill(network, own, self.heads, others)
+        if match.missing or match.misshapen:
+            message = f"{name}: {match.to_text()}"
+            raise ModelError(message, "these weights are for another network")
+        return network, match
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizedLayout(Layout):
+    """A layout of networks that one number tells apart.
+
+    Attributes:
+        size_of: name of the tensor whose first dimension is the network's size.
+        default_size: where it is missing.
+        divisor: of the sizes that there are.
+        build: the network of a size.
+    """
+
+    size_of: str
+    default_size: int
+    divisor: int
+    build: Callable[[int], nn.Module]
+
+    def recognises(self, state: State) -> bool:
+        """Tell whether these are weights of the family."""
+        named, _ = self.named(state)
+        return self.anchor in named and self.size_of in named
+
+    def network_for(self, name: str, own: State) -> nn.Module:
         first = own.get(self.size_of)
         size = self.default_size if first is None or not first.ndim else first.shape[0]
         if size % self.divisor or not size:
             multiple = f"not a multiple of {self.divisor}"
             message = f"{name}: its first layer has {size} channels, {multiple}"
             raise ModelError(message, "these weights are for another network")
-        network = self.build(size)
-        match = fill(network, own, self.heads, others)
-        if match.missing or match.misshapen:
-            message = f"{name}: {match.to_text()}"
-            raise ModelError(message, "these weights are for another network")
-        return network, match
+        return self.build(size)
+
+
+class SamLayout(Layout):
+    """SAM's layout, which is MedSAM's too; the network's shape is read off the weights."""
+
+    def network_for(self, name: str, own: State) -> nn.Module:
+        try:
+            size = sam.SamSize.of(own)
+        except (KeyError, IndexError, ValueError) as error:
+            message = f"{name}: not a whole image encoder of SAM ({error})"
+            raise ModelError(message, "these weights are for another network") from error
+        return sam.build(size)
 
 
 def _common_prefix(keys: list[str]) -> str:
@@ -161,7 +198,8 @@ def fill(network: nn.Module, state: State, heads: str = "", others: tuple[str, .
 
 
 LAYOUTS: dict[str, Layout] = {
-    "swinunetr": Layout(
+    "sam": SamLayout(anchor="image_encoder.patch_embed.proj.weight", heads=sam.UNUSED),
+    "swinunetr": SizedLayout(
         anchor="swinViT.patch_embed.proj.weight",
         heads=r"^out\.",
         size_of="encoder1.layer.conv1.conv.weight",
@@ -170,7 +208,7 @@ LAYOUTS: dict[str, Layout] = {
         build=swinunetr.build,
         renames=((r"(^|\.)swin_vit\.", r"\1swinViT."), (r"\.mlp\.fc(\d)\.", r".mlp.linear\1.")),
     ),
-    "unet3d": Layout(
+    "unet3d": SizedLayout(
         anchor="down_tr64.ops.0.conv1.weight",
         heads="",
         size_of="down_tr64.ops.0.conv1.weight",
@@ -178,7 +216,7 @@ LAYOUTS: dict[str, Layout] = {
         divisor=1,
         build=unet3d.UNet3D,
     ),
-    "segresnet": Layout(
+    "segresnet": SizedLayout(
         anchor="convInit.conv.weight",
         heads=r"^conv_final\.",
         size_of="convInit.conv.weight",
@@ -186,7 +224,7 @@ LAYOUTS: dict[str, Layout] = {
         divisor=8,  # the groups of its normalisation
         build=segresnet.build,
     ),
-    "segresnet-ds": Layout(
+    "segresnet-ds": SizedLayout(
         anchor="encoder.conv_init.weight",
         heads=r"\.head\.",
         size_of="encoder.conv_init.weight",
@@ -196,8 +234,8 @@ LAYOUTS: dict[str, Layout] = {
         # of VISTA3D's two decoders, the automatic one
         renames=((r"(^|\.)up_layers\.", r"\1point_layers."), (r"up_layers_auto\.", "up_layers.")),
     ),
-    # last, because every SwinUNETR holds one
-    "swinvit": Layout(
+    # last, because every SwinUNETR holds one, and a SAM has a tensor of the same name
+    "swinvit": SizedLayout(
         anchor="patch_embed.proj.weight",
         heads=r"$^",
         size_of="patch_embed.proj.weight",

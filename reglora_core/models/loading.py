@@ -12,7 +12,7 @@ from torch import nn  # noqa: TID253
 
 from reglora_core.errors import ModelError
 from reglora_core.models import registry
-from reglora_core.models.base import BaseModel
+from reglora_core.models.base import BaseModel, SliceFamily
 from reglora_core.models.checkpoints import State, read_weights, sha256_of
 from reglora_core.models.entry import ModelEntry
 from reglora_core.models.families import family_of
@@ -20,7 +20,9 @@ from reglora_core.models.layouts import LAYOUTS, Match, fill, layout_of
 from reglora_core.models.tiny import TinyConfig, TinyUNet
 
 TINY_ANCHOR = "encoder.0.conv1.conv.weight"
-# whose input a file of a layout gets; SegResNets are published with different ones
+# published with different inputs
+SEVERAL_INPUTS = {"segresnet": "SegResNet", "sam": "SAM"}
+# whose input a file of any other layout gets
 ENTRY_OF = {
     "tiny": "reglora-tiny",
     "swinunetr": "swinunetr",
@@ -59,7 +61,10 @@ def load_model(
     network = network.to(device).eval().requires_grad_(False)
     if entry.family == "tiny":
         network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return BaseModel(entry, network, family_of(entry), checksum, entry.patch_size)
+    model = BaseModel(entry, network, family_of(entry), checksum, entry.patch_size)
+    if isinstance(model.family, SliceFamily):
+        return replace(model, patch=(1, model.stride, model.stride), slice_axis=0)
+    return model
 
 
 def _path_of(name_or_file: str, cache: Path | None) -> Path:
@@ -76,8 +81,9 @@ def _path_of(name_or_file: str, cache: Path | None) -> Path:
 def _entry_of(path: Path, state: State, name: str) -> ModelEntry:
     """Return the entry that says how a file's network wants its input."""
     layout = "tiny" if TINY_ANCHOR in state else layout_of(state)
-    if not name and layout == "segresnet":
-        message = f"{path.name}: a SegResNet, but its layout does not tell what input it wants"
+    if not name and layout in SEVERAL_INPUTS:
+        kind = SEVERAL_INPUTS[layout]
+        message = f"{path.name}: a {kind}, but its layout does not tell what input it wants"
         names = [n for n in registry.model_names() if registry.model_entry(n).family == layout]
         hint = f"import it as one of {', '.join(names)}: reglora models import NAME FILE"
         raise ModelError(message, hint)

@@ -11,6 +11,7 @@ from reglora_core.models.entry import ModelEntry
 
 CUBE = (96, 96, 96)
 ABDOMEN_HU = (-175.0, 250.0)
+MEDSAM_HU = (-160.0, 240.0)  # level 40, width 400
 
 # queries, keys and values of the attention, as in the paper
 ATTENTION = r"^swinViT\.layers\d\.\d\.blocks\.\d\.attn\.qkv$"
@@ -19,6 +20,7 @@ SEGRESNET = (
     r"^down_layers\.[23]\.\d\.(conv|conv\d\.conv)$|^up_layers\..*conv\d\.conv$|^up_samples\..*conv$"
 )
 SEGRESNET_DS = r"^encoder\.layers\.[2-4]\..*conv\d$|^up_layers\.\d\.(upsample\.deconv|.*conv\d)$"
+SAM = r"^image_encoder\.blocks\.\d+\.attn\.qkv$"
 UNET = r"^(down_tr256|down_tr512|up_tr\d+)\..*(conv1|up_conv)$"
 
 
@@ -73,6 +75,7 @@ _WHOLE_BODY = (
 
 _SUPREM_FILES = "https://huggingface.co/MrGiovanni/SuPreM/resolve/main"
 _MONAI_FILES = "https://developer.download.nvidia.com/assets/Clara/monai/tutorials/model_zoo"
+_SAM_FILES = "https://dl.fbaipublicfiles.com/segment_anything"
 _MODEL_ZOO = "https://github.com/Project-MONAI/model-zoo/tree/dev/models"
 
 _swin = partial(
@@ -123,6 +126,23 @@ _whole_body = partial(
     "arXiv 2208.05868",
     parameters="18.8 M",
     classes=_WHOLE_BODY,
+)
+
+_sam = partial(
+    ModelEntry,
+    family="sam",
+    licence="Apache-2.0",
+    licence_url="https://github.com/facebookresearch/segment-anything/blob/main/LICENSE",
+    page="https://github.com/facebookresearch/segment-anything",
+    modality="photographs",
+    window=MEDSAM_HU,
+    input_range=(0.0, 255.0),
+    # four voxels a token, so 384 mm are one image of 1024 x 1024; 3 mm from slice to slice
+    spacing_mm=(3.0, 1.5, 1.5),
+    patch_size=(1, 256, 256),
+    adapter_targets=SAM,
+    orientation="slices, anterior or superior up",
+    citation="Kirillov et al.: Segment Anything, ICCV 2023, arXiv 2304.02643",
 )
 
 PUBLISHED = (
@@ -248,6 +268,45 @@ PUBLISHED = (
         citation="He et al.: VISTA3D: A Unified Segmentation Foundation Model For 3D Medical "
         "Imaging, CVPR 2025, arXiv 2406.05285",
         parameters="196 M",
+    ),
+    _sam(
+        name="sam-vit-b",
+        description="Segment Anything, ViT-B: 2D, trained on 11 million photographs",
+        url=f"{_SAM_FILES}/sam_vit_b_01ec64.pth",
+        file_name="sam_vit_b_01ec64.pth",
+        size_mb=375.0,
+        parameters="93.7 M",
+    ),
+    _sam(
+        name="sam-vit-l",
+        description="Segment Anything, ViT-L: 2D, trained on 11 million photographs",
+        url=f"{_SAM_FILES}/sam_vit_l_0b3195.pth",
+        file_name="sam_vit_l_0b3195.pth",
+        size_mb=1249.0,
+        parameters="312 M",
+    ),
+    _sam(
+        name="sam-vit-h",
+        description="Segment Anything, ViT-H: 2D, trained on 11 million photographs",
+        url=f"{_SAM_FILES}/sam_vit_h_4b8939.pth",
+        file_name="sam_vit_h_4b8939.pth",
+        size_mb=2564.0,
+        parameters="641 M",
+    ),
+    _sam(
+        name="medsam-vit-b",
+        description="MedSAM, ViT-B: 2D, SAM trained further on 1.57 million medical images",
+        licence_url="https://github.com/bowang-lab/MedSAM/blob/main/LICENSE",
+        page="https://github.com/bowang-lab/MedSAM",
+        modality="CT, MR and others",
+        input_range=(0.0, 1.0),
+        url="https://zenodo.org/records/10689643/files/medsam_vit_b.pth",
+        file_name="medsam_vit_b.pth",
+        size_mb=375.0,
+        md5="3bb6db55bd0c9ca30b61248bca72f8d6",
+        citation="Ma et al.: Segment Anything in Medical Images, Nature Communications 15 (2024) "
+        "654, arXiv 2304.12306",
+        parameters="93.7 M",
     ),
     _swin(
         name="swinunetr",

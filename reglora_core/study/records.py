@@ -1,23 +1,24 @@
 """One finished fit, one JSON file: `fits/NAME.json` in the folder of a study.
 
 NAME says what was fitted and ends in a checksum of everything that the result depends on: a fit
-of other settings, or on another base network, is another fit. docs/study.md has the entries.
-Standard library only.
+of other settings, or on another base network, is another fit. `plan.json` says which fits the
+study has, finished or not. docs/study.md has the entries. Standard library only.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reglora_core.study.plan import FitPlan
+from reglora_core.study.plan import FitPlan, Skip
 from reglora_core.writing import write_text
 
 FORMAT = 1
+PLAN = "plan.json"
 Record = dict[str, Any]
 
 
@@ -28,6 +29,31 @@ def fit_name(plan: FitPlan, dataset: str, settings: Mapping[str, Any]) -> str:
     rank = "" if plan.rank is None else f"-r{plan.rank}"
     draw = f"k{plan.k}-f{plan.fold}-s{plan.seed}"
     return f"{plan.method.name}{rank}-{plan.organ}-{draw}-{plan.role}-{checksum}"
+
+
+def write_plan(
+    folder: Path, study: Mapping[str, str], fits: Mapping[str, FitPlan], skips: Sequence[Skip]
+) -> Path:
+    """Write which fits a study has, by name, and what it asks for and does not get.
+
+    Args:
+        study: its name and dataset.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / PLAN
+    listed = {name: _identity(plan) for name, plan in fits.items()}
+    plan = {"format": FORMAT, **study, "fits": listed, "skipped": [str(skip) for skip in skips]}
+    write_text(path, json.dumps(plan, indent=1) + "\n")
+    return path
+
+
+def _identity(plan: FitPlan) -> dict[str, Any]:
+    names = ("organ", "is_novel", "k", "fold", "seed", "role")
+    own = {name: getattr(plan, name) for name in names}
+    return {"method": plan.method.name, "initial_rank": plan.rank, **own}
 
 
 def write_record(folder: Path, name: str, record: Record) -> Path:

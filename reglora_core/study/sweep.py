@@ -16,7 +16,14 @@ from reglora_core.protocol.dataset import read_dataset
 from reglora_core.protocol.inventory import Inventory, take_inventory
 from reglora_core.study.config import StudyConfig
 from reglora_core.study.plan import FitPlan, Skip, plan_fits
-from reglora_core.study.records import Record, finished, fit_name, read_record, write_record
+from reglora_core.study.records import (
+    Record,
+    finished,
+    fit_name,
+    read_record,
+    write_plan,
+    write_record,
+)
 
 if TYPE_CHECKING:
     from reglora_core.study.work import Bench
@@ -75,7 +82,8 @@ def run_study(
     Args:
         config: of the study.
         data: folder of its dataset.
-        out: `fits/` gets the records, `base/` the base network where the study pre-trains one.
+        out: `plan.json` gets the list of fits, `fits/` the records, `base/` the
+            base network where the study pre-trains one.
         where: in this process or on Ray.
         report: receives progress and a warning per failure; may raise `Cancelled`.
 
@@ -91,6 +99,8 @@ def run_study(
     if len(set(names)) < len(names):
         message = f"study {config.name}: the same fit is asked for twice"
         raise InputError(message, "name each method, rank, k and draw once")
+    study = {"name": config.name, "dataset": inventory.dataset.name}
+    write_plan(out, study, dict(zip(names, plans, strict=True)), skips)
     sweep = Sweep(out / "fits", names, skips)
     done = finished(sweep.folder, names)
     sweep.kept = len(done)

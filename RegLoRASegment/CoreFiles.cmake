@@ -8,6 +8,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/agreement.py
   reglora_core/annotation.py
   reglora_core/cli.py
+  reglora_core/cohort.py
   reglora_core/common_grid.py
   reglora_core/confidence.py
   reglora_core/correction.py

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from reglora_core import __version__
+from reglora_core.cohort import CohortJob, is_cohort, predict_cohort
 from reglora_core.errors import Cancelled, InputError, RegLoRAError
 from reglora_core.events import JsonLines, Reporter
 from reglora_core.job import DEVICES, METHODS, AdaptJob, Job, PredictJob, read_job
 from reglora_core.models.command import add_models
 from reglora_core.process import tune_process
 from reglora_core.progress import ProgressBar, cancel_on_interrupt
-from reglora_core.study.command import add_run
+from reglora_core.study.command import add_pool, add_run, pool_of
 
 NOT_A_DEVICE = "Research use only: not a medical device."
 
@@ -143,13 +144,19 @@ def _add_predict(commands: Any) -> None:
     parser = commands.add_parser("predict", help="segment an image by an adapter")
     parser.set_defaults(work=_predict)
     parser.add_argument("--adapter", required=True, type=Path, metavar="A")
-    parser.add_argument("--image", required=True, type=Path, metavar="I")
+    parser.add_argument(
+        "--image",
+        required=True,
+        type=Path,
+        metavar="I",
+        help="image file, DICOM folder, or a folder of many of these",
+    )
     parser.add_argument(
         "--out",
         required=True,
         type=Path,
-        metavar="FILE",
-        help="ends in .seg.nrrd, .nii.gz or .nrrd",
+        metavar="FILE|DIR",
+        help="ends in .seg.nrrd, .nii.gz or .nrrd; a folder for a folder of images",
     )
     parser.add_argument(
         "--model",
@@ -158,6 +165,7 @@ def _add_predict(commands: Any) -> None:
         help="base weights, if the adapter's base was given as a file",
     )
     _add_device(parser)
+    add_pool(parser)
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
@@ -268,10 +276,27 @@ def _adapt(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    if is_cohort(options.image):
+        return _predict_cohort(options)
     job = PredictJob(
         options.adapter, options.image, options.out, options.model, options.device, options.threads
     )
     return _with_progress(job, options.events)
+
+
+def _predict_cohort(options: argparse.Namespace) -> int:
+    sink = JsonLines(sys.stdout) if options.events else ProgressBar(sys.stderr)
+    reporter = Reporter(sink)
+    cancel_on_interrupt(reporter)
+    ray = pool_of(options, reporter)
+    job = CohortJob(options.adapter, options.image, options.out, options.model, options.device, ray)
+    cohort = predict_cohort(job, reporter)
+    if isinstance(sink, ProgressBar):
+        sink.close()
+        sys.stdout.write(cohort.to_table())
+    if cohort.has_defect:
+        return 1
+    return 2 if cohort.failed else 0
 
 
 def _with_progress(job: Job, has_events: bool) -> int:

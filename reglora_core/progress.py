@@ -16,6 +16,7 @@ STAGES = {
     "download": "downloading (MB)",
     "check": "checking",
     "fits": "fits of the study",
+    "scans": "scans",
 }
 WIDTH = 28
 

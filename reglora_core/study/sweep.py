@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from reglora_core.errors import InputError
 from reglora_core.events import Report, ignore
+from reglora_core.output import output_folder
 from reglora_core.pool import Outcome, RayConfig, run_on_ray, run_plain
 from reglora_core.protocol.dataset import read_dataset
 from reglora_core.protocol.inventory import Inventory, take_inventory
@@ -89,24 +90,31 @@ def run_study(
 
     Raises:
         InputError: the dataset, the study or the base network cannot be used.
+        OutputError: the output folder cannot be written, or another run is using it.
     """
     inventory = _inventory(config, data, report)
     plans, skips = plan_fits(config, inventory)
-    weights = _weights(config, inventory, out, where, report)
-    make = partial(_bench, config, inventory, weights, where.device)
-    bench = make()
-    names = [fit_name(plan, inventory.dataset.name, bench.settings(plan)) for plan in plans]
-    if len(set(names)) < len(names):
-        message = f"study {config.name}: the same fit is asked for twice"
-        raise InputError(message, "name each method, rank, k and draw once")
-    study = {"name": config.name, "dataset": inventory.dataset.name}
-    write_plan(out, study, dict(zip(names, plans, strict=True)), skips)
-    sweep = Sweep(out / "fits", names, skips)
-    done = finished(sweep.folder, names)
-    sweep.kept = len(done)
-    left = [(name, plan) for name, plan in zip(names, plans, strict=True) if name not in done]
-    _run(sweep, left, partial(_worker, make), where.ray, report)
+    with output_folder(out):
+        weights = _weights(config, inventory, out, where, report)
+        make = partial(_bench, config, inventory, weights, where.device)
+        names = _names(make(), plans)
+        study = {"name": config.name, "dataset": inventory.dataset.name}
+        write_plan(out, study, dict(zip(names, plans, strict=True)), skips)
+        sweep = Sweep(out / "fits", names, skips)
+        done = finished(sweep.folder, names)
+        sweep.kept = len(done)
+        left = [(name, plan) for name, plan in zip(names, plans, strict=True) if name not in done]
+        _run(sweep, left, partial(_worker, make), where.ray, report)
     return sweep
+
+
+def _names(bench: Bench, plans: list[FitPlan]) -> list[str]:
+    dataset, study = bench.inventory.dataset.name, bench.config.name
+    names = [fit_name(plan, dataset, bench.settings(plan)) for plan in plans]
+    if len(set(names)) < len(names):
+        message = f"study {study}: the same fit is asked for twice"
+        raise InputError(message, "name each method, rank, k and draw once")
+    return names
 
 
 def _run(

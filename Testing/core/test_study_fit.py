@@ -93,7 +93,8 @@ def test_a_study_that_cannot_be_is_refused(
         ({"draws": [1, 2]}, "draws is"),
         ({"role": "shots"}, "role is 'shots'"),
         ({"pretraining": {}}, "neither base nor pretraining"),
-        ({"fit": {"steps": 0}}, "steps is 0"),
+        ({"fit": {"steps": -1}}, "steps is -1"),
+        ({"fit": {"epochs": 0}}, "epochs is 0"),
         ({"fit": {"step": 1}}, "unknown entry 'step'"),
         ({"metods": []}, "unknown entry 'metods'"),
         ({"shots": 5}, "shots is 5"),
@@ -121,6 +122,11 @@ def test_the_dice_loss_is_one_for_nothing_found_and_zero_for_all() -> None:
     assert float(soft_dice_loss(target, target)) == pytest.approx(0)
     # 1 - (0 + 1) / (2 + 2 + 1)
     assert float(soft_dice_loss(1 - target, target)) == pytest.approx(0.8)
+
+
+def test_as_published_a_fit_has_200_epochs_of_k_steps() -> None:
+    assert [FitConfig().steps_for(k) for k in (1, 5, 10)] == [200, 1000, 2000]
+    assert FitConfig(steps=120).steps_for(10) == 120
 
 
 def test_dice_has_one_in_its_denominator() -> None:

@@ -42,10 +42,11 @@ class MethodPlan:
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How one fit is trained: FSEFT's and ARENA's, but for the number of steps.
+    """How one fit is trained: the defaults are FSEFT's and ARENA's.
 
     Attributes:
-        steps: optimizer steps, a cosine of the learning rate over all of them.
+        epochs: of k steps each, one for each volume; a cosine of the learning rate over them.
+        steps: in place of epochs, whatever k is, if not 0.
         crop: edge of a crop in working voxels.
         crops: crops of one volume in a step; as many around the organ as anywhere.
         shift: largest shift of intensities in HU, 0.1 of FSEFT's window of 425 HU.
@@ -56,7 +57,8 @@ class FitConfig:
         log_every: steps between two points of the curve.
     """
 
-    steps: int = 1000
+    epochs: int = 200
+    steps: int = 0
     crop: int = 96
     crops: int = 6
     shift: float = 42.5
@@ -67,13 +69,20 @@ class FitConfig:
     log_every: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("steps", "crop", "crops", "log_every"):
+        if self.steps < 0:
+            message = f"fit: steps is {self.steps}"
+            raise InputError(message, "choose at least 1, or leave it out for epochs")
+        for name in ("epochs", "crop", "crops", "log_every"):
             if getattr(self, name) < 1:
                 message = f"fit: {name} is {getattr(self, name)}"
                 raise InputError(message, "choose at least 1")
         if not 0 <= self.shift_probability <= 1 or self.shift < 0:
             message = f"fit: shift is {self.shift} HU, probability {self.shift_probability}"
             raise InputError(message, "choose a shift of at least 0, a probability from 0 to 1")
+
+    def steps_for(self, k: int) -> int:
+        """Return the optimizer steps of a fit to k shots."""
+        return self.steps or self.epochs * k
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ background's row, because there the classes exclude each other.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch  # noqa: TID253
@@ -137,6 +137,11 @@ def soft_dice_loss(probability: Tensor, target: Tensor, smooth: float = 1.0) -> 
     return 1 - overlap / (probability.sum() + target.sum() + smooth)
 
 
+def _cosine(steps: int) -> Callable[[int], float]:
+    """Return the part of the learning rate by step: from 1 to 0 along a cosine."""
+    return lambda step: 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
 @dataclass
 class _Trainer:
     """Steps of one optimizer over crops of the shots."""
@@ -151,31 +156,28 @@ class _Trainer:
     def train(
         self, shots: Sequence[OrganCase], learning_rate: float, report: Report
     ) -> list[CurvePoint]:
-        config = self.config
+        config, steps = self.config, self.config.steps_for(len(shots))
         optimizer = self.adaptation.optimizer(
             learning_rate,
             self.head.parameters(),
-            steps=config.steps,
+            steps=steps,
             head_learning_rate=config.head_learning_rate,
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, self._cosine)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, _cosine(steps))
         volumes = [_Volume.of(shot, config.crop) for shot in shots]
         curve, stop = [], EarlyStop()
-        for step in range(1, config.steps + 1):
+        for step in range(1, steps + 1):
             if (step - 1) % len(shots) == 0:
                 order = torch.randperm(len(shots), generator=self.generator).tolist()
             volume = volumes[order[(step - 1) % len(shots)]]
             self._losses.append(self._step(volume, optimizer))
             schedule.step()
-            if step % config.log_every == 0 or step == config.steps:
+            if step % config.log_every == 0 or step == steps:
                 curve.append(self._point(step, optimizer))
-                report("progress", stage="fit", steps=config.steps, **curve[-1])
+                report("progress", stage="fit", steps=steps, **curve[-1])
             if step % len(shots) == 0 and self._should_stop(stop, len(shots)):
                 break
         return curve
-
-    def _cosine(self, step: int) -> float:
-        return 0.5 * (1 + math.cos(math.pi * step / self.config.steps))
 
     def _step(self, volume: _Volume, optimizer: ProximalOptimizer) -> float:
         crops, targets = volume.draw(self.config, self.generator)

@@ -69,7 +69,7 @@ def _options() -> argparse.Namespace:
 def _studies(options: argparse.Namespace, folder: Path) -> list[Path]:
     """Write the study of all fits, then one per worker with its share of them."""
     entries = json.loads(STUDY.read_text(encoding="utf-8"))
-    entries["methods"] = [{"name": "lora", "ranks": [8], "learning_rate": 1e-3}]
+    entries["methods"] = [{"name": "lora", "ranks": [8]}]
     entries["organs"] = entries["organs"][:1]
     entries["fit"]["steps"] = options.steps
     draws = [[1 + number % 3, number] for number in range(options.fits)]

@@ -14,10 +14,12 @@ import torch  # noqa: TID253
 from reglora_core import lora
 from reglora_core.errors import InputError
 from reglora_core.methods.adaptation import MethodConfig
-from reglora_core.methods.catalogue import METHODS
+from reglora_core.methods.catalogue import LOW_RANK, METHODS
 from reglora_core.methods.trained import is_trained
 from reglora_core.models.base import BaseModel
 from reglora_core.models.checkpoints import read_weights
+from reglora_core.models.registry import model_names
+from reglora_core.protocol.dataset import read_dataset
 from reglora_core.protocol.inventory import Inventory
 from reglora_core.study.base import check_base, pretrain_base
 from reglora_core.study.cases import CaseStore, largest_component
@@ -28,6 +30,7 @@ from reglora_core.study.records import finished, fit_name, read_record, write_re
 from reglora_core.study.score import dice, score
 from reglora_core.study.work import Bench, run_fit
 
+STUDIES = Path(__file__).parents[1] / "benchmarks" / "study"
 CPU = torch.device("cpu")
 
 
@@ -231,6 +234,26 @@ def test_a_patient_is_refused_for_what_its_role_forbids(bench: Bench) -> None:
     bench.store.case("pt_6", "liver", "choose")
     with pytest.raises(InputError, match="pt_6 of bodies is in validation role"):
         bench.store.case("pt_6", "liver", "fit")
+
+
+def test_patients_that_do_not_fit_into_memory_are_read_again(inventory: Inventory) -> None:
+    size = CaseStore(inventory, 4.5).case("pt_3", "liver", "fit").bytes
+    store = CaseStore(inventory, 4.5, most_bytes=2 * size)
+    first, second = (store.case(name, "liver", "fit") for name in ("pt_3", "pt_4"))
+    assert store.case("pt_3", "liver", "fit") is first
+    store.case("pt_5", "liver", "fit")  # in the place of pt_4, which was not asked for since
+    assert store.case("pt_3", "liver", "fit") is first
+    assert store.case("pt_4", "liver", "fit") is not second
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.json")), ids=lambda path: path.stem)
+def test_the_studies_that_are_shipped_can_be_read(path: Path) -> None:
+    config = read_study(path)
+    dataset = read_dataset(config.dataset)
+    assert set(config.organs) <= set(dataset.organs)
+    for method in config.methods:
+        assert (method.name in LOW_RANK) == bool(method.ranks)
+    assert config.base in ("", *model_names())
 
 
 def test_an_update_is_gone_after_a_fit_that_fails(bench: Bench) -> None:

@@ -15,6 +15,7 @@ import torch  # noqa: TID253
 
 from reglora_core.errors import InputError
 from reglora_core.events import Report, ignore
+from reglora_core.grids import Spacing
 from reglora_core.models import registry
 from reglora_core.models.base import BaseModel
 from reglora_core.models.checkpoints import read_weights
@@ -33,12 +34,9 @@ SEEN = "patients"  # of the weights' metadata: {dataset: [case, ...]}
 DEFAULT_SPACING_MM = 3.0
 
 
-def spacing_of(config: StudyConfig, model: BaseModel) -> float:
-    """Return the voxel size of a study's working grid in mm."""
-    own = model.entry.spacing_mm
-    if config.spacing_mm is not None:
-        return config.spacing_mm
-    return own if isinstance(own, float | int) else max(own)
+def spacing_of(config: StudyConfig, model: BaseModel) -> float | Spacing:
+    """Return the voxel size of a study's working grid in mm, one number or one per axis."""
+    return config.spacing_mm if config.spacing_mm is not None else model.entry.spacing_mm
 
 
 def load_base(config: StudyConfig, weights: str, device: torch.device) -> BaseModel:

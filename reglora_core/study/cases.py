@@ -8,6 +8,7 @@ import numpy as np  # noqa: TID253
 import torch  # noqa: TID253
 from scipy import ndimage  # noqa: TID253
 
+from reglora_core.grids import Spacing
 from reglora_core.protocol.access import Purpose, check_purpose
 from reglora_core.protocol.cases import Mask, read_case
 from reglora_core.protocol.inventory import Inventory
@@ -28,6 +29,11 @@ class OrganCase:
     mask: torch.Tensor
 
     @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        return self.scan.hounsfield.nbytes + self.mask.nbytes
+
+    @property
     def working_mask(self) -> torch.Tensor:
         """The mask on the working grid, by the nearest voxel."""
         return self.scan.grid.nearest_to_working(self.mask)
@@ -35,10 +41,17 @@ class OrganCase:
 
 @dataclass
 class CaseStore:
-    """Reads patients for a purpose that their role allows, and keeps them."""
+    """Reads patients for a purpose that their role allows, and keeps those last asked for.
+
+    Attributes:
+        inventory: of the dataset.
+        spacing_mm: of the working grid.
+        most_bytes: memory for patients that are kept.
+    """
 
     inventory: Inventory
-    spacing_mm: float
+    spacing_mm: float | Spacing
+    most_bytes: int = 2 * 2**30
     _kept: dict[tuple[str, str], OrganCase] = field(default_factory=dict)
 
     def case(self, name: str, organ: str, purpose: Purpose) -> OrganCase:
@@ -48,9 +61,11 @@ class CaseStore:
             InputError: its role forbids the purpose, or the case is not usable.
         """
         check_purpose(self.inventory, name, purpose, organ)
-        if (name, organ) not in self._kept:
-            self._kept[name, organ] = self._read(name, organ, purpose)
-        return self._kept[name, organ]
+        found = self._kept.pop((name, organ), None) or self._read(name, organ, purpose)
+        self._kept[name, organ] = found  # the last one in the order of the dictionary
+        while len(self._kept) > 1 and sum(c.bytes for c in self._kept.values()) > self.most_bytes:
+            del self._kept[next(iter(self._kept))]
+        return found
 
     def _read(self, name: str, organ: str, purpose: Purpose) -> OrganCase:
         own = read_case(self.inventory, name, purpose, organ)

@@ -53,6 +53,7 @@ class FitConfig:
         shift_probability: of a crop.
         head_learning_rate: the network's if None, as published.
         trains_decoder_for_novel: as FSEFT does for organs that the network never saw.
+        decoder_learning_rate: the most that any method has there; 1e-4 as published.
         stops_early: ARENA's early stop; an epoch is k steps.
         log_every: steps between two points of the curve.
     """
@@ -65,6 +66,7 @@ class FitConfig:
     shift_probability: float = 0.2
     head_learning_rate: float | None = None
     trains_decoder_for_novel: bool = True
+    decoder_learning_rate: float = 1e-4
     stops_early: bool = False
     log_every: int = 5
 

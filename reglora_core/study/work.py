@@ -12,7 +12,7 @@ import torch  # noqa: TID253
 from reglora_core.events import Report, ignore
 from reglora_core.lora import LowRankConfig
 from reglora_core.methods.adaptation import MethodConfig
-from reglora_core.methods.catalogue import LOW_RANK
+from reglora_core.methods.catalogue import LOW_RANK, method_entry
 from reglora_core.methods.trained import remove_trained
 from reglora_core.models.base import BaseModel
 from reglora_core.protocol.access import Purpose
@@ -63,10 +63,19 @@ class Bench:
             "adapter_targets": self.model.entry.adapter_targets,
             "spacing_mm": self.store.spacing_mm,
             "penalty": penalty_of(plan),
-            "learning_rate": plan.method.learning_rate or self.method(plan).learning_rate,
+            "learning_rate": self.learning_rate(plan),
             "trains_decoder": self.method(plan).trains_decoder,
             "fit": asdict(self.config.fit),
         }
+
+    def learning_rate(self, plan: FitPlan) -> float:
+        """Return the plan's own rate, or the published one of its method."""
+        if plan.method.learning_rate is not None:
+            return plan.method.learning_rate
+        published = method_entry(plan.method.name).learning_rate
+        if not self.method(plan).trains_decoder:
+            return published
+        return min(published, self.config.fit.decoder_learning_rate)
 
     def method(self, plan: FitPlan) -> MethodConfig:
         """Return the method as it is used for the plan's organ."""
@@ -88,7 +97,7 @@ def run_fit(bench: Bench, plan: FitPlan, report: Report = ignore) -> Record:
     """
     shots = [bench.store.case(name, plan.organ, "fit") for name in plan.shots]
     scored = [bench.store.case(name, plan.organ, PURPOSES[plan.role]) for name in plan.scored]
-    training = Training(plan.organ, bench.config.fit, plan.seed, plan.method.learning_rate)
+    training = Training(plan.organ, bench.config.fit, plan.seed, bench.learning_rate(plan))
     started = time.monotonic()
     try:
         fitted = fit(bench.model, shots, bench.method(plan), training, report)

@@ -26,6 +26,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Make = Callable[[], Callable[[Item], Result]]
 
+LOCAL = "127.0.0.1"
 OBJECT_STORE_BYTES = 200 * 2**20  # items and results are small; Ray's own choice is 30 % of memory
 
 
@@ -66,6 +67,11 @@ class RayConfig:
             raise InputError(message, "choose at least 1 CPU, and nothing below 0")
 
     @property
+    def is_here(self) -> bool:
+        """Whether the cluster is on this computer and only this computer reaches it."""
+        return self.address.partition(":")[0] in ("", LOCAL, "localhost")
+
+    @property
     def local_cpus(self) -> int:
         """The CPUs that a cluster on this computer is given."""
         if self.workers:
@@ -95,7 +101,8 @@ def run_on_ray(
     Items wait here until there is room for them, so a cluster may grow or shrink meanwhile.
 
     Raises:
-        InputError: Ray is not installed, or there is no cluster at the address.
+        InputError: Ray is not installed, there is no cluster at the address, or this process
+            used another cluster before it was to start one of its own.
     """
     with _cluster(config) as ray:
         task = ray.remote(
@@ -202,7 +209,8 @@ def _connect(ray: Any, config: RayConfig) -> None:
     try:
         ray.init(address=config.address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError) as error:
-        message = f"no Ray cluster at {config.address!r}"
+        reason = str(error).strip().splitlines()[0]
+        message = f"no Ray cluster at {config.address!r} ({reason})"
         raise InputError(
             message, "start one with `ray start --head`, or leave --ray out"
         ) from error
@@ -217,16 +225,21 @@ def _start(ray: Any, config: RayConfig) -> None:
         log_to_driver=False,
         logging_level="ERROR",
     )
+    if ray.util.get_node_ip_address() != LOCAL:
+        ray.shutdown()
+        message = "Ray was loaded for another cluster before, and would serve the network"
+        raise InputError(message, "start this in a process of its own")
 
 
 @contextmanager
 def _environment(config: RayConfig) -> Iterator[None]:
     """Set what Ray reads when it is imported and started, and put it back."""
     wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    if not config.address:
+    if config.is_here:
         # Ray serves every address of the computer, even where it is asked for 127.0.0.1, unless
         # clusters are off, which is what it does by itself on Windows and macOS
         wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    if not config.address:
         wanted["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)

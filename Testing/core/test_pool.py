@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,8 +102,39 @@ def test_an_item_whose_worker_always_dies_is_a_failure_of_its_own(tmp_path: Path
 @needs_ray
 def test_a_cluster_that_is_not_there_is_refused(tmp_path: Path) -> None:
     make = partial(pool_work.squares, tmp_path)
-    with pytest.raises(InputError, match="no Ray cluster at 'nowhere'"):
-        list(run_on_ray(make, [1], RayConfig("nowhere")))
+    with pytest.raises(InputError, match="no Ray cluster at 'localhost:none'"):
+        list(run_on_ray(make, [1], RayConfig("localhost:none")))
+
+
+CLUSTER = """
+import ray
+found = ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+print(found.address_info["gcs_address"], flush=True)
+input()
+"""
+
+
+@needs_ray
+def test_a_cluster_that_is_running_is_used_and_goes_on(tmp_path: Path) -> None:
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    off = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    with subprocess.Popen(
+        [sys.executable, "-c", CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, **off, "PYTHONPATH": path},
+    ) as cluster:
+        assert cluster.stdout is not None
+        config = RayConfig(cluster.stdout.readline().strip())
+        assert config.is_here
+        make = partial(pool_work.squares, tmp_path)
+        for items in ([2, 3], [4]):
+            outcomes = dict(run_on_ray(make, items, config))
+            assert [outcomes[n].result for n in sorted(outcomes)] == [item**2 for item in items]
+        cluster.communicate("end\n", timeout=60)
+    assert pool_work.notes(tmp_path, "made") == 2  # once for each run
 
 
 def descendants(process: int) -> set[int]:

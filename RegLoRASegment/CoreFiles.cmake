@@ -19,6 +19,8 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/experts.py
   reglora_core/features.py
   reglora_core/fit.py
+  reglora_core/forecast.py
+  reglora_core/free_memory.py
   reglora_core/fusion.py
   reglora_core/grids.py
   reglora_core/head.py
@@ -126,6 +128,7 @@ set(REGLORA_CORE_SCRIPTS
   )
 set(REGLORA_CORE_RESOURCES
   reglora_core/confidence.json
+  reglora_core/models/memory.json
   reglora_core/models/weights/reglora-tiny.md
   reglora_core/models/weights/reglora-tiny.safetensors
   reglora_core/protocol/datasets/flare22.json

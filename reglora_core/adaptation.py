@@ -31,12 +31,13 @@ from reglora_core.fit import (
     probabilities,
     try_out,
 )
+from reglora_core.forecast import Setting
 from reglora_core.grids import AXIS_NAMES, Orientation
 from reglora_core.head import Groups, HeadConfig
 from reglora_core.islands import is_one_piece
 from reglora_core.job import AdaptJob
 from reglora_core.known_classes import KnownClass, match_classes
-from reglora_core.memory import with_enough_memory
+from reglora_core.memory import announce, with_enough_memory
 from reglora_core.methods.adaptation import MethodConfig, refuse_undefined, start_from_scratch
 from reglora_core.methods.catalogue import method_entry
 from reglora_core.methods.trained import (
@@ -147,6 +148,8 @@ def adapt(job: AdaptJob, report: Report = ignore) -> AdaptResult:
         refuse_undefined(model, method)
         task, label_maps = read_task(job, model, report)
         model = model.cut_along(task.paintings[0].annotation.axis)
+        scans = [painting.scan for painting in task.paintings]
+        announce(model, scans, _setting(job, task), report)
         route = choose_route(job, model, task.organs, report)
         if job.method == "scratch":
             start_from_scratch(model, task.paintings[0].scan.inside, job.seed)
@@ -192,6 +195,12 @@ def read_task(job: AdaptJob, model: BaseModel, report: Report) -> tuple[Task, li
     _warn_of_little_paint(paintings, organs, report)
     head = method_entry(job.method).head
     return Task(organs, groups, tuple(paintings), given, head), label_maps
+
+
+def _setting(job: AdaptJob, task: Task) -> Setting:
+    return Setting(
+        "adapt", organs=len(task.organs), trains_all=job.method in ("full-ft", "scratch")
+    )
 
 
 def _all_organs(label_maps: list[LabelMap]) -> tuple[Organ, ...]:

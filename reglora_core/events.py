@@ -1,6 +1,7 @@
 """Events: what a running job tells its parent, one JSON object a line.
 
     {"event": "started",   "time": 0.0, "pid": 4711, "version": "0.1.0", "command": "adapt"}
+    {"event": "memory",    "time": 2.0, "needed": 2600000000, "free": 9100000000, ...}
     {"event": "progress",  "time": 3.2, "stage": "head", "step": 40, "steps": 200,
                            "loss": 0.41, "seconds_left": 21.0}
     {"event": "ranks",     "time": 9.0, "ranks": {"layer": 7, ...}}
@@ -33,6 +34,7 @@ Event = dict[str, Any]
 NAMES = frozenset(
     [
         "started",
+        "memory",
         "progress",
         "ranks",
         "preview",

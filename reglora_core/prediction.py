@@ -10,10 +10,11 @@ import torch  # noqa: TID253
 
 from reglora_core.adapter import Adapter, load_adapter
 from reglora_core.events import Report, ignore
+from reglora_core.forecast import Setting
 from reglora_core.islands import only_largest_
 from reglora_core.job import PredictJob
 from reglora_core.known_classes import mixed
-from reglora_core.memory import with_enough_memory
+from reglora_core.memory import announce, with_enough_memory
 from reglora_core.methods.trained import merge_trained
 from reglora_core.models.base import BaseModel, choose_device
 from reglora_core.models.loading import load_model
@@ -55,6 +56,7 @@ def predict(job: PredictJob, report: Report = ignore) -> PredictResult:
     adapter.check_base(model)
     model = model.cut_along(axis_of(adapter.slice_axis))
     scan = prepare_scan(job.image, image, model.entry.spacing_mm)
+    announce(model, [scan], Setting("predict", organs=len(adapter.organs)), report)
     label_map = segment(adapter, model, scan, report)
     report("progress", stage="write", step=1, steps=1)
     write_segmentation(job.out, label_map, image)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from slicer.i18n import tr as _
 
 from reglora_core.errors import OutputError, ResourceError
+from reglora_core.forecast import ScanSize, Setting, forecast
+from reglora_core.forecast import working_shape as workingShape
+from reglora_core.free_memory import free_memory_bytes as availableMemoryBytes
+from reglora_core.models.entry import ModelEntry
 from reglora_core.models.registry import is_here, model_entry
 
 _WORKER_BYTES = {"adapt": 2150 * 2**20, "predict": 1650 * 2**20}  # for any image: docs/benchmarks.md
@@ -49,20 +52,31 @@ def checkResources(voxelCount: int, voxelBytes: int, folder: Path, command: str 
         raise ResourceError(problem.format(**values), _("close other programs, or crop the volume"))
 
 
-def describeModel(name: str, voxelCount: int) -> str:
-    """Return lines on a base model: what it is, its licence, whether it is here, the memory of a run."""
+def describeModel(name: str, voxelCount: int, extentMm: Sequence[float] = ()) -> str:
+    """Return lines on a base model: what it is, its licence, whether it is here, the memory of a run.
+
+    `voxelCount` and `extentMm` (z, y, x) are the volume's; 0: there is none.
+    """
     entry = model_entry(name)
     lines = [entry.description, _("Licence: {licence}").format(licence=entry.licence)]
     if not is_here(entry):
         action = "fetch" if entry.url else "import"
         text = _("Not on this computer yet. On a command line: reglora models {action} {name}")
         lines.append(text.format(action=action, name=name))
-    if voxelCount and entry.weights:  # measured for the embedded one alone
-        text = _("Memory: about {needed} needed to adapt, {free} free")
-        available = availableMemoryBytes()
-        free = _gigabytes(available) if available is not None else "?"
-        lines.append(text.format(needed=_gigabytes(neededMemoryBytes(voxelCount)), free=free))
+    if voxelCount:
+        lines += _memoryLines(entry, ScanSize(voxelCount, workingShape(extentMm, entry)))
     return "\n".join(lines)
+
+
+def _memoryLines(entry: ModelEntry, size: ScanSize) -> list[str]:
+    """Return a line on the memory of an adaptation; none for a network that was not counted."""
+    full, half = (forecast(entry, size, Setting("adapt", isHalf)) for isHalf in (False, True))
+    if full is None or half is None:
+        return []
+    text = _("Memory: about {needed} needed to adapt, {half} where 16 bits are fast; {free} free")
+    available = availableMemoryBytes()
+    free = _gigabytes(available) if available is not None else "?"
+    return [text.format(needed=_gigabytes(full.needed), half=_gigabytes(half.needed), free=free)]
 
 
 def checkFolder(folder: Path) -> None:
@@ -74,41 +88,6 @@ def checkFolder(folder: Path) -> None:
     except OSError as error:
         problem = _("{folder} cannot be written ({why})").format(folder=folder, why=error.strerror)
         raise OutputError(problem, _("choose another temporary folder")) from error
-
-
-def availableMemoryBytes() -> int | None:
-    """Return the memory that programs can still take; None if the system does not tell."""
-    if sys.platform == "linux":
-        return _linuxMemory()
-    if os.name == "nt":
-        return _windowsMemory()
-    return None
-
-
-def _linuxMemory() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    values = dict(line.split(":", 1) for line in lines if ":" in line)
-    text = values.get("MemAvailable", "").split()
-    return int(text[0]) * 1024 if text else None
-
-
-class _MemoryStatus(ctypes.Structure):
-    """MEMORYSTATUSEX of the Windows API."""
-
-    _fields_ = [("length", ctypes.c_ulong), ("load", ctypes.c_ulong)] + [
-        (name, ctypes.c_ulonglong)
-        for name in ("total", "available", "pageTotal", "page", "virtualTotal", "virtual", "extended")
-    ]
-
-
-def _windowsMemory() -> int | None:
-    status = _MemoryStatus()
-    status.length = ctypes.sizeof(status)
-    succeeded = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
-    return int(status.available) if succeeded else None
 
 
 def _gigabytes(count: int) -> str:

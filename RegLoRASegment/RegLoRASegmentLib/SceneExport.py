@@ -64,6 +64,15 @@ def checkVolume(volumeNode) -> None:
         raise InputError(problem, _("use its hardened copy (button Harden)"))
 
 
+def sizeOf(volumeNode) -> tuple[int, list[float]]:
+    """Return a volume's number of voxels and its extent along its axes (k, j, i) in mm; no volume: 0."""
+    image = volumeNode.GetImageData() if volumeNode is not None else None
+    if image is None:
+        return 0, []
+    steps = zip(image.GetDimensions()[::-1], volumeNode.GetSpacing()[::-1], strict=True)
+    return image.GetNumberOfPoints(), [count * mm for count, mm in steps]
+
+
 def checkPlace(segmentationNode) -> None:
     """Raise InputError if there is no segmentation, or if it cannot be placed on a volume."""
     if segmentationNode is None:

@@ -183,8 +183,7 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parameters is None:
             return
         volume = self.parameters.inputVolume
-        image = volume.GetImageData() if volume is not None else None
-        text = describeModel(self.parameters.baseModel, image.GetNumberOfPoints() if image else 0)
+        text = describeModel(self.parameters.baseModel, *SceneExport.sizeOf(volume))
         show(self.ui.modelMessage, text)
 
     def _onSceneStartClose(self, *_arguments) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from reglora_core import __version__
 from reglora_core.errors import Cancelled, RegLoRAError
 from reglora_core.events import JsonLines, Reporter
+from reglora_core.forecast import EXAMPLE
 from reglora_core.models import registry
 from reglora_core.progress import ProgressBar, cancel_on_interrupt
 
@@ -75,10 +76,21 @@ def _show(options: argparse.Namespace) -> int:
             registry.weights_file(entry)
         except RegLoRAError as error:
             known["file"] = str(error)
+    if "memory" in known:
+        known["memory"] = _memory_text(known["memory"])
     for key, value in known.items():
         text = ", ".join(map(str, value)) if isinstance(value, tuple) else value
         sys.stdout.write(f"{key:16} {text}\n")
     return 0
+
+
+def _memory_text(needed: dict[str, dict[str, int]]) -> str:
+    """Return in one line what an example takes, in 32 bits and where 16 are fast."""
+    parts = [
+        f"{bits['32'] / 1e9:.1f} GB to {command} ({bits['16'] / 1e9:.1f} where 16 bits are fast)"
+        for command, bits in needed.items()
+    ]
+    return f"{', '.join(parts)}: {EXAMPLE}"
 
 
 def _print_json(content: Any) -> int:

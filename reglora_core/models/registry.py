@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from reglora_core.errors import ModelError
+from reglora_core.forecast import example
 from reglora_core.models.entry import ModelEntry
 from reglora_core.models.published import PUBLISHED
 
@@ -96,6 +97,9 @@ def describe(entry: ModelEntry, cache: Path | None = None) -> dict[str, Any]:
     known = {key: value for key, value in vars(entry).items() if value not in ("", (), None)}
     if is_here(entry, cache):
         known["file"] = str(weights_file(entry, cache))
+    memory = example(entry)
+    if memory:
+        known["memory"] = memory
     return {**known, "is_here": is_here(entry, cache)}
 
 

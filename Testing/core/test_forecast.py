@@ -1,0 +1,188 @@
+"""Memory foretold: the counting, the sum of its parts, and who is told."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import phantom
+import pytest
+import torch  # noqa: TID253
+from quick import Events
+
+import bench_memory
+from reglora_core import forecast as module
+from reglora_core import memory, prediction
+from reglora_core.adaptation import adapt
+from reglora_core.cli import main
+from reglora_core.errors import Cancelled
+from reglora_core.forecast import ScanSize, Setting, counted_channels, example, forecast
+from reglora_core.job import AdaptJob, PredictJob
+from reglora_core.memory import announce
+from reglora_core.models import registry
+from reglora_core.models.base import BaseModel
+from reglora_core.models.loading import load_model
+from reglora_core.scan import Scan, prepare_scan
+
+TINY = registry.model_entry("reglora-tiny")
+ROW = {
+    "weights": 1000, "channels": 7, "stride": 10, "trained": 50,
+    "window": {"edge": 100, "single": 8_000_000, "half": 4_000_000},
+    "step": {"edge": 64, "single": 9_000_000, "half": 6_000_000},
+}  # fmt: skip
+
+
+@pytest.fixture
+def a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that figures can be worked out from by hand."""
+    monkeypatch.setattr(module, "_table", lambda: {"reglora-tiny": ROW})
+    monkeypatch.setattr(module, "PROCESS", 10**6)
+
+
+@pytest.fixture(scope="module")
+def a_scan(tmp_path_factory: pytest.TempPathFactory) -> Scan:
+    path = phantom.write(
+        tmp_path_factory.mktemp("ct") / "ct.nrrd", phantom.image_of(phantom.body()[0])
+    )
+    return prepare_scan(path, phantom.image_of(phantom.body()[0]), 3.0)
+
+
+def test_the_largest_sum_of_live_tensors_is_counted() -> None:
+    with bench_memory.LiveBytes() as live:
+        first = torch.zeros(1000)  # 4000 bytes
+        second = first + 1  # 4000 more
+        del first
+        view = second[:10]  # none of its own
+        third = torch.cat([second, second])  # 8000 more
+        del second, third
+    assert live.peak == 16_000 - 4000
+    assert live.now == 4000
+    assert len(view) == 10
+
+
+def test_fake_tensors_count_as_real_ones() -> None:
+    passes = bench_memory.Passes("reglora-tiny", 2)
+    with bench_memory.LiveBytes() as live:
+        passes.run("window", 32)
+    assert bench_memory.peak(passes, "window", 32, "single") == live.peak
+
+
+@pytest.mark.usefixtures("a_table")
+def test_a_forecast_is_the_sum_of_its_parts() -> None:
+    size = ScanSize(native_voxels=3000, working_shape=(100, 50, 200))
+    found = forecast(TINY, size, Setting("predict", organs=4))
+    assert found is not None
+    # a window of 100 x 50 x 128 voxels: 64 hundredths of the counted one
+    assert found.activations == 5_120_000
+    assert found.weights == 1000
+    assert found.optimizer == 0
+    assert found.scan == 12 * 3000 + 2 * (4 + 1) * 100 * 50 * 200 * 4
+    assert found.needed == 10**6 + 1000 + found.scan + 5_120_000
+    assert found.to_dict() == {"needed": found.needed, **vars(found)}
+
+
+@pytest.mark.usefixtures("a_table")
+def test_what_is_trained_takes_four_values_each_and_a_step() -> None:
+    size = ScanSize(native_voxels=0, working_shape=(50, 50, 50))
+    found = forecast(TINY, size, Setting("adapt", is_half=True))
+    assert found is not None
+    assert found.optimizer == 4 * 50
+    assert found.activations == 6_000_000  # of a step; the window takes an eighth of 4 MB
+    samples = 1.5 * 7 * 48_000 * 4
+    assert found.scan == 8 * 11 * 50**3 * 4 + samples
+    two = ScanSize(1000, (50, 50, 50), working_voxels=50**3 + 40**3, images=2)
+    both = forecast(TINY, two, Setting("adapt"))
+    assert both is not None
+    assert both.scan == 20 * 1000 + 8 * 11 * (50**3 + 40**3) * 4 + 2 * samples
+    whole = forecast(TINY, size, Setting("adapt", is_half=True, trains_all=True))
+    assert whole is not None
+    assert whole.optimizer == 4 * (50 + 1000)
+    smaller = forecast(TINY, size, Setting("adapt", is_half=True, patch=(32, 32, 32)))
+    assert smaller is not None
+    assert smaller.activations == 6_000_000 // 8
+
+
+def test_the_counted_weights_are_as_many_as_the_registry_says() -> None:
+    table = module._table()
+    assert set(table) <= set(registry.model_names())
+    for name, row in table.items():
+        millions = float(registry.model_entry(name).parameters.removesuffix(" M"))
+        assert row["weights"] / 4e6 == pytest.approx(millions, rel=0.02)
+        assert row["window"]["half"] < row["window"]["single"]
+
+
+def test_a_network_that_was_not_counted_has_no_forecast() -> None:
+    unknown = replace(TINY, name="gone")
+    assert forecast(unknown, ScanSize(1, (1, 1, 1)), Setting()) is None
+    assert counted_channels(unknown) is None
+    assert example(unknown) == {}
+
+
+def test_a_run_is_told_what_it_will_take(a_scan: Scan) -> None:
+    model = load_model("reglora-tiny", torch.device("cpu"))
+    events = Events()
+    announce(model, [a_scan], Setting("adapt"), events)
+    (told,) = events.named("memory")
+    parts = ("process", "weights", "optimizer", "scan", "activations")
+    assert told["needed"] == sum(told[part] for part in parts)  # type: ignore[misc]
+    assert not events.warnings
+
+
+class StopsAtMemory(Events):
+    """Ends a run as soon as it has told of the memory."""
+
+    def __call__(self, event: str, /, **fields: object) -> None:
+        super().__call__(event, **fields)
+        if event == "memory":
+            raise Cancelled
+
+
+def test_both_commands_say_it_before_they_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voxels, truth = phantom.body()
+    image = phantom.write(tmp_path / "ct.nrrd", phantom.image_of(voxels))
+    labels = phantom.on_slices(truth, [12, 24, 36])
+    painted = phantom.write(tmp_path / "painted.nrrd", phantom.image_of(labels))
+    adapting, predicting = StopsAtMemory(), StopsAtMemory()
+    with pytest.raises(Cancelled):
+        adapt(AdaptJob((image,), (painted,), tmp_path / "out", device="cpu"), adapting)
+    adapter = SimpleNamespace(
+        base="reglora-tiny",
+        organs=("liver", "spleen"),
+        slice_axis="",
+        check_base=lambda _: None,
+    )
+    monkeypatch.setattr(prediction, "load_adapter", lambda _: adapter)
+    job = PredictJob(tmp_path / "a", image, tmp_path / "found.nrrd", device="cpu")
+    with pytest.raises(Cancelled):
+        prediction.predict(job, predicting)
+    assert [event["event"] for event in adapting.seen] == ["progress", "memory"]
+    assert [event["event"] for event in predicting.seen] == ["progress", "memory"]
+    needs = [events.named("memory")[0] for events in (adapting, predicting)]
+    assert needs[0]["optimizer"] > needs[1]["optimizer"] == 0  # type: ignore[operator]
+
+
+def test_too_little_memory_is_warned_of(a_scan: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_memory_bytes", lambda: 10**7)
+    events = Events()
+    announce(load_model("reglora-tiny", torch.device("cpu")), [a_scan], Setting("adapt"), events)
+    assert "0.0 GB are free; close other programs" in events.warnings
+
+
+def test_nothing_is_said_of_a_file_of_another_size(small_model: BaseModel, a_scan: Scan) -> None:
+    events = Events()
+    announce(small_model, [a_scan], Setting("adapt"), events)
+    assert not events.seen
+
+
+def test_models_show_has_the_memory(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "show", "reglora-tiny"]) == 0
+    (line,) = [own for own in capfd.readouterr().out.splitlines() if own.startswith("memory")]
+    assert "GB to adapt" in line
+    assert "ten organs" in line
+    assert main(["models", "show", "reglora-tiny", "--json"]) == 0
+    needed = json.loads(capfd.readouterr().out)["memory"]
+    assert needed["adapt"]["32"] > needed["adapt"]["16"] > needed["predict"]["16"]

@@ -1,0 +1,173 @@
+"""How much memory a run will take, told before it starts. Standard library only.
+
+What the network takes was counted once per model (models/memory.json, written by
+`Testing/benchmarks/bench_memory.py table`): its weights, and the largest sum of tensors that are
+alive at once while a window goes through it and while a crop is trained on. What the scan takes
+follows from its size, by factors that were fitted to measured runs of the embedded network. How
+near the sum comes to what is measured is in docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+from reglora_core.models.entry import ModelEntry
+
+CROP = 64  # working voxels along each axis; of a training step
+DRAWN = 48_000  # voxels drawn per scan, for the heads
+FLOAT = 4  # bytes
+MAPS = {"adapt": 8, "predict": 2}  # of scores, alive while a window goes through the network
+NATIVE = {"adapt": 20, "predict": 12}  # bytes per voxel of the image, labels, and their copies
+SAMPLES = 1.5  # copies of the drawn voxels' features
+PROCESS = 520 * 10**6  # Python with PyTorch, MONAI and SimpleITK
+TRAINED = 4  # a trained value, its gradient and AdamW's two moments
+
+EXAMPLE = "a CT of 512x512x300, ten organs"
+EXAMPLE_VOXELS = 512 * 512 * 300
+EXAMPLE_MM = (450.0, 300.0, 400.0)  # its body (z, y, x)
+
+Command = Literal["adapt", "predict"]
+
+
+@dataclass(frozen=True)
+class ScanSize:
+    """What of a scan decides on the memory.
+
+    Attributes:
+        native_voxels: of all images, as stored.
+        working_shape: of the largest one's body, on the network's grid (z, y, x).
+        working_voxels: of all bodies; 0: there is one.
+        images: how many.
+    """
+
+    native_voxels: int
+    working_shape: tuple[int, int, int]
+    working_voxels: int = 0
+    images: int = 1
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a run computes.
+
+    Attributes:
+        command: what is done.
+        is_half: in 16 bits where PyTorch's autocast does.
+        patch: the largest window; None: the model's own.
+        organs: how many.
+        trains_all: the whole network is trained, not an update of it.
+    """
+
+    command: Command = "adapt"
+    is_half: bool = False
+    patch: tuple[int, int, int] | None = None
+    organs: int = 10
+    trains_all: bool = False
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Bytes at the largest moment of a run, part by part.
+
+    Attributes:
+        process: Python and its libraries.
+        weights: of the base network.
+        optimizer: trained values, gradients, moments.
+        scan: images, labels, features of drawn voxels, scores.
+        activations: the larger of a window's and a training step's.
+    """
+
+    process: int
+    weights: int
+    optimizer: int
+    scan: int
+    activations: int
+
+    @property
+    def needed(self) -> int:
+        return sum(asdict(self).values())
+
+    def to_dict(self) -> dict[str, int]:
+        return {"needed": self.needed, **asdict(self)}
+
+
+def forecast(entry: ModelEntry, size: ScanSize, setting: Setting) -> Forecast | None:
+    """Return what a run will take, or None for a network that was not counted."""
+    row = _table().get(entry.name)
+    if row is None:
+        return None
+    is_adapt = setting.command == "adapt"
+    patch, stride = setting.patch or entry.patch_size, row["stride"]
+    window = math.prod(
+        min(-(-voxels // stride) * stride, limit)
+        for voxels, limit in zip(size.working_shape, patch, strict=True)
+    )
+    activations = _activations(row["window"], window, setting.is_half)
+    if is_adapt:
+        step = _activations(row["step"], min(CROP, *patch) ** 3, setting.is_half)
+        activations = max(activations, step)
+    trained = row["trained"] + (row["weights"] if setting.trains_all else 0)
+    scores = (setting.organs + 1) * FLOAT
+    scores *= size.working_voxels or math.prod(size.working_shape)
+    samples = SAMPLES * FLOAT * DRAWN * size.images * row["channels"] if is_adapt else 0
+    scan = NATIVE[setting.command] * size.native_voxels + MAPS[setting.command] * scores + samples
+    return Forecast(
+        process=PROCESS,
+        weights=row["weights"],
+        optimizer=TRAINED * trained if is_adapt else 0,
+        scan=round(scan),
+        activations=activations,
+    )
+
+
+def example(entry: ModelEntry) -> dict[str, dict[str, int]]:
+    """Return the bytes needed for a CT of chest and abdomen, ten organs; empty: not counted.
+
+    Returns:
+        By command, and by the bits that are computed in ("32", "16").
+    """
+    size = ScanSize(EXAMPLE_VOXELS, working_shape(EXAMPLE_MM, entry))
+    commands: tuple[Command, ...] = ("adapt", "predict")
+    needed: dict[str, dict[str, int]] = {}
+    for command in commands:
+        for is_half in (False, True):
+            found = forecast(entry, size, Setting(command, is_half))
+            if found is not None:
+                needed.setdefault(command, {})["16" if is_half else "32"] = found.needed
+    return needed
+
+
+def working_shape(extent_mm: Sequence[float], entry: ModelEntry) -> tuple[int, int, int]:
+    """Return the voxels (z, y, x) that an extent has on the network's grid."""
+    spacing = entry.spacing_mm if isinstance(entry.spacing_mm, tuple) else (entry.spacing_mm,) * 3
+    depth, rows, columns = (
+        max(1, round(mm / step)) for mm, step in zip(extent_mm, spacing, strict=True)
+    )
+    return depth, rows, columns
+
+
+def counted_channels(entry: ModelEntry) -> int | None:
+    """Return how many channels the features of the counted network have; None: not counted.
+
+    A file of weights can hold a larger or smaller network of the same family.
+    """
+    row = _table().get(entry.name)
+    return None if row is None else int(row["channels"])
+
+
+def _activations(counted: dict[str, int], voxels: int, is_half: bool) -> int:
+    """Return the bytes for a number of voxels: as many for each as in the counted cube."""
+    return round(counted["half" if is_half else "single"] * voxels / counted["edge"] ** 3)
+
+
+@cache
+def _table() -> dict[str, dict[str, Any]]:
+    file = resources.files("reglora_core.models") / "memory.json"
+    table: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+    return table

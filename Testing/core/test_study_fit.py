@@ -16,6 +16,7 @@ from reglora_core.errors import InputError
 from reglora_core.methods.adaptation import MethodConfig
 from reglora_core.methods.catalogue import LOW_RANK, METHODS
 from reglora_core.methods.trained import is_trained
+from reglora_core.models import swinunetr
 from reglora_core.models.base import BaseModel
 from reglora_core.models.checkpoints import read_weights
 from reglora_core.models.registry import model_names
@@ -219,6 +220,32 @@ def test_every_method_is_fitted_and_taken_away_again(bench: Bench, name: str) ->
     assert (record["layer_ranks"] is not None) == is_low_rank
     assert (record["trainable_parameters"] == 0) == (name == "zero-shot")
     assert not is_trained(bench.model.network)
+
+
+@pytest.fixture(scope="module")
+def a_swin_bench(inventory: Inventory, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """The same study on a small SwinUNETR, at 9 mm."""
+    path = tmp_path_factory.mktemp("swin") / "swin.pt"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        torch.save(swinunetr.build(12).state_dict(), path)
+    fit_config = {**study_data.STUDY["fit"], "steps": 1, "crop": 64}
+    config = a_study(adapter_targets="", spacing_mm=9.0, fit=fit_config)
+    return Bench.of(config, inventory, str(path), CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"), [("affine-ln", ""), ("adaptformer", ""), ("arena", "attn.qkv")]
+)
+def test_a_swinunetr_goes_the_same_way(a_swin_bench: Bench, name: str, layer: str) -> None:
+    plan = plan_fits(a_swin_bench.config, a_swin_bench.inventory)[0][0]
+    plan = replace(plan, method=replace(plan.method, name=name), rank=2 if layer else None)
+    record = run_fit(a_swin_bench, plan)
+    assert record["trainable_parameters"] > 0
+    assert 0 <= record["dice"] <= 1
+    assert all(place.endswith(layer) for place in record["layer_ranks"] or {})
+    assert set((record["initial_layer_ranks"] or {"": 6}).values()) == {6}  # 3 * rank
+    assert not is_trained(a_swin_bench.model.network)
 
 
 def test_for_an_organ_that_the_network_never_saw_the_decoder_is_trained(bench: Bench) -> None:

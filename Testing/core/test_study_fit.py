@@ -25,7 +25,7 @@ from reglora_core.protocol.inventory import Inventory
 from reglora_core.study.base import check_base, pretrain_base
 from reglora_core.study.cases import CaseStore, largest_component
 from reglora_core.study.config import FitConfig, StudyConfig, read_study, study_from_dict
-from reglora_core.study.fit import Training, fit, organ_head, soft_dice_loss
+from reglora_core.study.fit import Training, fit, new_head, organ_head, soft_dice_loss
 from reglora_core.study.plan import plan_fits
 from reglora_core.study.records import finished, fit_name, read_record, write_record
 from reglora_core.study.score import dice, score
@@ -124,8 +124,9 @@ def test_a_study_file_is_read_with_its_files_beside_it(tmp_path: Path) -> None:
 def test_the_dice_loss_is_one_for_nothing_found_and_zero_for_all() -> None:
     target = torch.tensor([1.0, 1.0, 0.0, 0.0])
     assert float(soft_dice_loss(target, target)) == pytest.approx(0)
-    # 1 - (0 + 1) / (2 + 2 + 1)
-    assert float(soft_dice_loss(1 - target, target)) == pytest.approx(0.8)
+    assert float(soft_dice_loss(1 - target, target)) == pytest.approx(1, abs=1e-4)
+    half = torch.full_like(target, 0.5)  # 2 * 1 / (2 + 2)
+    assert float(soft_dice_loss(half, target)) == pytest.approx(0.5, abs=1e-4)
 
 
 def test_as_published_a_fit_has_200_epochs_of_k_steps() -> None:
@@ -149,13 +150,28 @@ def test_the_largest_component_of_a_reference_is_kept() -> None:
 def test_the_head_of_a_known_organ_is_its_class_against_the_background(
     small_model: BaseModel,
 ) -> None:
-    head = organ_head(small_model, "liver", torch.Generator().manual_seed(0))
+    head = organ_head(small_model, "liver")
+    assert head is not None
     own = small_model.network.classifier
     features = torch.randn(5, sum(small_model.widths))
     fine = features[:, -small_model.widths[-1] :]
     logits = fine @ own.weight.T + own.bias
     given = head.probabilities(head(features))[:, 1]
     torch.testing.assert_close(given, torch.sigmoid(logits[:, 1] - logits[:, 0]))
+
+
+def test_a_new_head_starts_at_the_organs_share_of_voxels(small_model: BaseModel) -> None:
+    assert organ_head(small_model, "spleen") is None
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.zeros(32, 32, 32, dtype=torch.bool)
+    mask[:8, :8, :8] = True  # 1 of 64
+    hounsfield = 200 * torch.randn(mask.shape, generator=generator)
+    head = new_head(small_model, (hounsfield, mask), generator)
+    with torch.no_grad():
+        maps = small_model.feature_maps(hounsfield[None])
+        logits = torch.logit(head.on_maps(maps)[1])
+    assert float(logits.mean()) == pytest.approx(-torch.log(torch.tensor(63.0)).item(), abs=0.05)
+    assert float(logits.std()) < 1.5
 
 
 def test_a_fit_learns_its_shots(inventory: Inventory, small_model: BaseModel) -> None:

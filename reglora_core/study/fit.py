@@ -5,7 +5,8 @@
 Silva-Rodriguez et al., MedIA 103, 2025, arXiv 2303.17051 (head, crops, intensity shift, sampling
 of volumes); Baklouti et al., MICCAI 2025, arXiv 2507.15793 (soft Dice loss, gates, early stop).
 For an organ of the pre-training the head starts as the network's own row for it, minus the
-background's row, because there the classes exclude each other.
+background's row, because there the classes exclude each other. A new head starts at the organ's
+share of voxels, which is ours (`new_head`).
 """
 
 from __future__ import annotations
@@ -98,40 +99,66 @@ def fit(
     adaptation = begin(model, method, generator)
     if method.name == "scratch":
         calibrate_(model, shots[0].scan.hounsfield)
-    head = organ_head(model, training.organ, generator, is_new=method.name == "scratch")
+    volumes = [_Volume.of(shot, training.config.crop) for shot in shots]
+    head = None if method.name == "scratch" else organ_head(model, training.organ)
+    if head is None:
+        head = new_head(model, volumes[0].around_organ(training.config.crop), generator)
     initial = lora.initial_ranks(model.network) or None
     trainable = adaptation.trainable_count or _count(head)
     trainer = _Trainer(model, adaptation, head, training.config, generator)
-    curve = trainer.train(shots, training.learning_rate or method.learning_rate, report)
+    curve = trainer.train(volumes, training.learning_rate or method.learning_rate, report)
     ranks = lora.effective_ranks(model.network) or None
     surviving = trained_count(model.network) if ranks else trainable
     return Fitted(head.eval(), trainable, surviving, initial, ranks, curve)
 
 
-def organ_head(
-    model: BaseModel, organ: str, generator: torch.Generator, *, is_new: bool = False
-) -> LinearHead:
-    """Return the sigmoid head of one organ: the network's own row for it, or a new one."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-        head = LinearHead(model.widths, ONE_ORGAN).to(model.device)
-    classes = None if is_new else trained_classes(model)
+def organ_head(model: BaseModel, organ: str) -> LinearHead | None:
+    """Return the network's own row for an organ as a sigmoid head, or None where it has none."""
+    classes = trained_classes(model)
     row = classes.row(organ) if classes else None
     if classes is None or row is None:
-        return head
+        return None
     weight, bias = classes.weight[row], classes.bias[row]
     if classes.has_background:
         weight, bias = weight - classes.weight[0], bias - classes.bias[0]
+    head = LinearHead(model.widths, ONE_ORGAN).to(model.device)
     with torch.no_grad():
         head.output.weight.copy_(weight[None])
         head.output.bias.copy_(bias[None])
     return head
 
 
-def soft_dice_loss(probability: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
+@torch.no_grad()
+def new_head(
+    model: BaseModel, sample: tuple[Tensor, Tensor], generator: torch.Generator
+) -> LinearHead:
+    """Return a new sigmoid head that starts at the organ's share of a crop's voxels.
+
+    Its features are standardised on that crop. From torch's own start, one half everywhere, the
+    soft Dice loss of a small organ is nearly flat, and many fits end with nothing found.
+
+    Args:
+        model: the base network.
+        sample: a crop's HU (z, y, x) and the organ's mask in it.
+        generator: source of the weights.
+    """
+    hounsfield, mask = sample
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+        head = LinearHead(model.widths, ONE_ORGAN).to(model.device)
+    fine = model.feature_maps(hounsfield[None].to(model.device))[-1]
+    head.standardise_by(fine[0].flatten(1).T.float())
+    share = mask.float().mean().clamp(1e-4, 0.5)
+    head.output.bias.fill_(float(torch.logit(share)))
+    return head
+
+
+def soft_dice_loss(probability: Tensor, target: Tensor, smooth: float = 1e-5) -> Tensor:
     """Return 1 - (2 sum pg + s) / (sum p + sum g + s) over all voxels of a batch of crops.
 
     Over the batch, and not per crop: a crop without the organ then counts by its false positives.
+    s is MONAI's: with s = 1 one crop without the organ outweighs many with it, and fits of an
+    organ that the network never saw end with nothing found.
     """
     overlap = 2 * (probability * target).sum() + smooth
     return 1 - overlap / (probability.sum() + target.sum() + smooth)
@@ -154,9 +181,9 @@ class _Trainer:
     _losses: list[float] = field(default_factory=list)
 
     def train(
-        self, shots: Sequence[OrganCase], learning_rate: float, report: Report
+        self, volumes: Sequence[_Volume], learning_rate: float, report: Report
     ) -> list[CurvePoint]:
-        config, steps = self.config, self.config.steps_for(len(shots))
+        config, steps = self.config, self.config.steps_for(len(volumes))
         optimizer = self.adaptation.optimizer(
             learning_rate,
             self.head.parameters(),
@@ -164,18 +191,17 @@ class _Trainer:
             head_learning_rate=config.head_learning_rate,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, _cosine(steps))
-        volumes = [_Volume.of(shot, config.crop) for shot in shots]
         curve, stop = [], EarlyStop()
         for step in range(1, steps + 1):
-            if (step - 1) % len(shots) == 0:
-                order = torch.randperm(len(shots), generator=self.generator).tolist()
-            volume = volumes[order[(step - 1) % len(shots)]]
+            if (step - 1) % len(volumes) == 0:
+                order = torch.randperm(len(volumes), generator=self.generator).tolist()
+            volume = volumes[order[(step - 1) % len(volumes)]]
             self._losses.append(self._step(volume, optimizer))
             schedule.step()
             if step % config.log_every == 0 or step == steps:
                 curve.append(self._point(step, optimizer))
                 report("progress", stage="fit", steps=steps, **curve[-1])
-            if step % len(shots) == 0 and self._should_stop(stop, len(shots)):
+            if step % len(volumes) == 0 and self._should_stop(stop, len(volumes)):
                 break
         return curve
 
@@ -231,6 +257,12 @@ class _Volume:
         crops = [self.hounsfield[box] + _shift(config, generator) for box in boxes]
         return torch.stack(crops), torch.stack([self.mask[box] for box in boxes])
 
+    def around_organ(self, crop: int) -> tuple[Tensor, Tensor]:
+        """Return a crop (c, c, c) around the organ's middle, and its mask."""
+        middle = self.inside.float().mean(0).long() if len(self.inside) else torch.zeros(3).long()
+        box = self._at(middle - crop // 2, crop)
+        return self.hounsfield[box], self.mask[box]
+
     def _box(self, crop: int, generator: torch.Generator) -> tuple[slice, slice, slice]:
         """Return a crop's box: centred on a voxel of the organ, or anywhere, one as likely."""
         room = torch.tensor(self.mask.shape) - crop
@@ -240,6 +272,11 @@ class _Volume:
             low = self.inside[chosen] - crop // 2
         else:
             low = (torch.rand(3, generator=generator) * (room + 1)).long()
+        return self._at(low, crop)
+
+    def _at(self, low: Tensor, crop: int) -> tuple[slice, slice, slice]:
+        """Return the box that begins at an index, moved into the volume."""
+        room = torch.tensor(self.mask.shape) - crop
         corner = torch.minimum(low.clamp_min(0), room).tolist()
         depth, rows, columns = (slice(start, start + crop) for start in corner)
         return depth, rows, columns

@@ -36,6 +36,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/methods/branches.py
   reglora_core/methods/catalogue.py
   reglora_core/methods/heads.py
+  reglora_core/methods/mask_decoder.py
   reglora_core/methods/parts.py
   reglora_core/methods/probe.py
   reglora_core/methods/scratch.py

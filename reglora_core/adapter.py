@@ -28,6 +28,7 @@ from reglora_core.head import Groups, Head
 from reglora_core.known_classes import KnownClass, KnownHead
 from reglora_core.methods.catalogue import HeadKind
 from reglora_core.methods.heads import head_from_state
+from reglora_core.methods.mask_decoder import mask_head_from_state
 from reglora_core.methods.trained import KINDS, UPDATE, load_trained_state
 from reglora_core.models.base import BaseModel
 from reglora_core.models.slices import axis_of
@@ -121,7 +122,10 @@ class Adapter:
         heads = []
         for state in self.heads:
             try:
-                head = head_from_state(self.head, model.widths, self.groups, self.hidden, state)
+                if self.head == "masks":
+                    head: Head = mask_head_from_state(model, self.groups, state)
+                else:
+                    head = head_from_state(self.head, model.widths, self.groups, self.hidden, state)
             except (RuntimeError, KeyError) as error:
                 message = "the adapter's heads do not have the shapes that its description says"
                 raise AdapterError(message, "it is damaged; write it again") from error

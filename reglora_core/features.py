@@ -86,19 +86,28 @@ def features_at(model: BaseModel, hounsfield: torch.Tensor, points: torch.Tensor
     Returns:
         Float features (n, channels) on the CPU.
     """
-    parts = windows(hounsfield, model.patch, model.stride)
-    depth = torch.stack([_depth(window, points) for window in parts])
-    owner = depth.argmax(dim=0)
     features = torch.empty(len(points), sum(model.widths))
+    for own, relative, maps in maps_around(model, hounsfield, points):
+        features[own] = sample_maps(maps, relative).cpu()
+    return features
+
+
+@torch.no_grad()
+def maps_around(
+    model: BaseModel, hounsfield: torch.Tensor, points: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]]:
+    """Yield, per window that holds any, which points are its own, where, and its feature maps.
+
+    Args and sources of windows as in `features_at`; the places (n, 3) are shares of the window.
+    """
+    parts = windows(hounsfield, model.patch, model.stride)
+    owner = torch.stack([_depth(window, points) for window in parts]).argmax(dim=0)
     for index, window in enumerate(parts):
         own = owner == index
-        if not bool(own.any()):
-            continue
-        low, size = _corner_and_size(window)
-        with torch.no_grad():
+        if bool(own.any()):
+            low, size = _corner_and_size(window)
             maps = model.feature_maps(window.hounsfield[None].to(model.device))
-            features[own] = sample_maps(maps, (points[own] - low) / size).cpu()
-    return features
+            yield own, (points[own] - low) / size, maps
 
 
 @dataclass

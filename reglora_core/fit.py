@@ -26,6 +26,7 @@ from reglora_core.head import Groups, Head, HeadConfig, Samples, fit_head
 from reglora_core.islands import without_unpainted_islands_
 from reglora_core.methods.catalogue import HeadKind
 from reglora_core.methods.heads import zero_shot_head
+from reglora_core.methods.mask_decoder import MaskHead, fit_masks, slices_around
 from reglora_core.methods.probe import fit_probe
 from reglora_core.methods.trained import load_trained_state, remove_trained, trained_state
 from reglora_core.models.base import BaseModel
@@ -111,6 +112,13 @@ def fit_heads(
     if task.head == "classes":
         return [zero_shot_head(model, [organ.name for organ in task.organs], task.groups)]
     config = HeadConfig() if start is None else start.config
+    if task.head == "masks":
+        draws = [
+            draw_voxels(painting, task.groups, len(task.organs), VOXELS, True, generator)
+            for painting in paintings
+        ]
+        around = slices_around(model, paintings, draws)
+        return [fit_masks(MaskHead(model, task.groups), around, config.steps, generator, report)]
     pools = _pools(model, task, paintings, generator)
     if task.head == "linear":
         return [fit_probe(model, task.groups, pools, generator, report)]

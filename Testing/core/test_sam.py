@@ -62,11 +62,11 @@ def test_the_published_networks_are_rebuilt_from_their_weights(
 def test_four_voxels_are_one_token_and_a_slice_is_one_image() -> None:
     assert family_of(registry.model_entry("sam-vit-b")).stride(_published()) == 256
     model = a_model()
-    assert (model.stride, model.widths) == (32, (32, 4, 1))
+    assert (model.stride, model.widths) == (32, (32, 1, 4))
     with torch.no_grad():
         maps = model.feature_maps(a_volume())
     assert [tuple(level.shape) for level in maps] == [
-        (1, 32, 2, 8, 8), (1, 4, 2, 32, 32), (1, 1, 2, 32, 32),
+        (1, 32, 2, 8, 8), (1, 1, 2, 32, 32), (1, 4, 2, 32, 32),
     ]  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def test_the_features_are_those_of_segment_anything(layout: str) -> None:
     model, volume = a_model(layout), a_volume()
     network = model.network
     with torch.no_grad():
-        embedding, decoded, grey = model.family.feature_maps(network, volume)
+        embedding, grey, decoded = model.family.feature_maps(network, volume)
         share = ((volume[0, 1] + 160) / 400).clamp(0, 1)
         large = torch.nn.functional.interpolate(
             share[None, None], (128, 128), mode="bilinear", align_corners=False
@@ -170,12 +170,12 @@ def test_a_sam_that_is_not_whole_is_refused(name: str, said: str, tmp_path: Path
 def test_methods_know_the_parts_of_a_sam() -> None:
     model = a_model()
     with torch.no_grad():
-        base = model.family.feature_maps(model.network, a_volume(1))[1]
+        base = model.family.feature_maps(model.network, a_volume(1))[-1]
     for method in ("bitfit", "affine-ln", "adaptformer", "decoder-ft", "full-ft", "scratch"):
         adaptation = begin(model, MethodConfig(method), torch.Generator().manual_seed(0))
         maps = model.family.feature_maps(model.network, a_volume(1))
         if method != "scratch":
-            torch.testing.assert_close(maps[1].detach(), base, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(maps[-1].detach(), base, rtol=1e-5, atol=1e-5)
         sum(level.square().mean() for level in maps).backward()
         trained = [p for p in adaptation.parameters if p.grad is not None and p.grad.any()]
         assert trained, method

@@ -24,6 +24,7 @@ from reglora_core.methods.scratch import calibrate_, random_values
 from reglora_core.methods.sora import mean_l1
 from reglora_core.methods.trained import is_trained, kinds_of
 from reglora_core.models.base import BaseModel
+from reglora_core.models.sam import is_sam
 from reglora_core.proximal import Annealing, ProximalOptimizer, build_optimizer
 
 
@@ -209,6 +210,10 @@ def refuse_undefined(model: BaseModel, config: MethodConfig) -> None:
         _value_names(model.network, config)
     elif config.entry.kind == "branch":
         _branch_places(model, config)
+    elif config.entry.head == "masks" and not is_sam(model.network):
+        name = type(model.network).__name__
+        message = f"method {config.name}: a {name} has no mask decoder"
+        raise InputError(message, "use linear-probe, or a SAM as base network")
 
 
 def _low_rank_targets(model: BaseModel, config: MethodConfig) -> lora.Targets:

@@ -12,7 +12,7 @@ from typing import Literal
 from reglora_core.errors import InputError
 
 Kind = Literal["none", "low-rank", "values", "branch"]
-HeadKind = Literal["mlp", "linear", "classes"]
+HeadKind = Literal["mlp", "linear", "classes", "masks"]
 DECODER_LEARNING_RATE = 1e-4  # of every method when the decoder is trained too (FSEFT)
 
 
@@ -25,7 +25,8 @@ class MethodEntry:
         kind: how it is held: low-rank updates, values (offsets), branches, nothing.
         learning_rate: published with FSEFT or ARENA; 0 where nothing is trained.
         head: what reads organs off the features in `reglora adapt`: our two-layer head, the
-            linear probe of the last feature map, or the classes that the network was trained on.
+            linear probe of the last feature map, the classes that the network was trained on, or
+            SAM's mask decoder.
         source: paper.
     """
 
@@ -67,6 +68,8 @@ _ENTRIES = (
     MethodEntry("full-ft", "the whole network", "values", 1e-4, FSEFT),
     MethodEntry("scratch", "the whole network, from random weights", "values", 1e-4, FSEFT),
     MethodEntry("linear-probe", "a linear head alone", "none", 1e-2, FSEFT, "linear"),
+    MethodEntry("mask-decoder", "a token per organ in SAM's mask decoder", "none", 5e-3,
+                "Kirillov et al., ICCV 2023, arXiv 2304.02643", "masks"),
     MethodEntry("zero-shot", "nothing: the organs that the network knows", "none", 0.0, FSEFT,
                 "classes"),
     MethodEntry("head", "our two-layer head alone", "none", 0.0, "this project (docs/method.md)"),

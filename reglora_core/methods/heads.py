@@ -23,6 +23,13 @@ from reglora_core.organs import name_key
 BACKGROUND = "background"
 
 
+def with_backgrounds(logits: Tensor, groups: Groups) -> Tensor:
+    """Put a background of log-odds zero before each group of organs (n, organs)."""
+    parts = torch.split(logits, [len(group) for group in groups], dim=1)
+    zero = torch.zeros_like(logits[:, :1])
+    return torch.cat([torch.cat([zero, part], dim=1) for part in parts], dim=1)
+
+
 class FinestHead(Head):
     """What both heads share: they see the last of the feature maps only."""
 
@@ -63,10 +70,7 @@ class LinearHead(FinestHead):
         return (super().standardised(features) - self.mean) / self.deviation
 
     def on_standardised(self, features: Tensor) -> Tensor:
-        logits = self.output(features)
-        parts = torch.split(logits, [len(group) for group in self.groups], dim=1)
-        zero = torch.zeros_like(logits[:, :1])
-        return torch.cat([torch.cat([zero, part], dim=1) for part in parts], dim=1)
+        return with_backgrounds(self.output(features), self.groups)
 
 
 @dataclass(frozen=True)

@@ -143,9 +143,9 @@ def _sam(network: Any) -> Parts:
         encoder=r"^image_encoder\.",
         decoder=r"^mask_decoder\.(transformer|output_upscaling)\.",
         biases=r"^image_encoder\.blocks\..*\.(mlp|attn)\..*bias",
-        output=sam.UNUSED,
-        features="",  # its finest map is the image
-        width=1,
+        output=rf"{sam.UNUSED}|^mask_decoder\.output_hypernetworks_mlps\.",
+        features="",  # the spatial adapter's convolutions are of volumes
+        width=network.prompt_encoder.embed_dim // 8,
         fresh=lambda: sam.like(network),
     )
 

@@ -31,9 +31,9 @@ CHANNELS = 256  # of an image's embedding
 COLOUR = 255.0  # end of a range of colours: those are standardised as SAM's are
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_DEVIATION = (58.395, 57.12, 57.375)
-# the parts that read prompts, and that tell masks from each other: heads of ours take their place
+# the parts that read prompts, that judge masks, and the second to fourth mask of an ambiguous one
 UNUSED = (
-    r"^mask_decoder\.(output_hypernetworks_mlps|iou_prediction_head)\."
+    r"^mask_decoder\.(output_hypernetworks_mlps\.[1-9]|iou_prediction_head)\."
     r"|^prompt_encoder\.(point_embeddings|not_a_point_embed|mask_downscaling)\."
 )
 
@@ -151,7 +151,7 @@ def like(network: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True)
 class SamFamily:
-    """SAM as a base network: features of a slice are its embedding, its decoder's map, itself.
+    """SAM as a base network: features of a slice are its embedding, itself, its decoder's map.
 
     Attributes:
         inputs: window of HU. On a range that ends at 255 it is standardised as SAM's colours
@@ -173,7 +173,7 @@ class SamFamily:
 
     def widths(self, network: Any) -> tuple[int, ...]:
         channels = network.prompt_encoder.embed_dim
-        return (channels, channels // 8, 1)
+        return (channels, 1, channels // 8)
 
     def feature_maps(self, network: Any, hounsfield: torch.Tensor) -> list[torch.Tensor]:
         """Return three maps per slice, /4, full and full resolution, in canonical orientation.
@@ -184,7 +184,7 @@ class SamFamily:
         batch, count = planes.shape[:2]
         grey = planes.flatten(0, 1)[:, None]
         embedding = encode(network.image_encoder, self._images(network, grey))
-        levels = (embedding, decoded(network, embedding), grey)
+        levels = (embedding, grey, decoded(network, embedding))
         stacks = (level.reshape(batch, count, *level.shape[1:]).transpose(1, 2) for level in levels)
         return [as_volume(stack, self.axis) for stack in stacks]
 
@@ -216,11 +216,22 @@ def encode(encoder: Any, images: torch.Tensor) -> torch.Tensor:
 
 def decoded(network: Any, embedding: torch.Tensor) -> torch.Tensor:
     """Return the mask decoder's map (n, channels / 8, 4 x tokens, 4 x tokens), without a prompt."""
+    return answers(network, embedding, network.mask_decoder.mask_tokens.weight)[1]
+
+
+def answers(
+    network: Any, embedding: torch.Tensor, asked: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Let tokens and images look at each other, as in SAM's mask decoder without a prompt.
+
+    Shape: embedding (n, channels, tokens, tokens), asked (masks, channels)
+        -> (n, masks, channels), (n, channels / 8, 4 x tokens, 4 x tokens); a mask's log-odds are
+        the product of its weights and the map.
+    """
     decoder, prompts = network.mask_decoder, network.prompt_encoder
     count = len(embedding)
-    asked = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    every = torch.cat([decoder.iou_token.weight, asked]).expand(count, -1, -1)
     source = embedding + prompts.no_mask_embed.weight.reshape(1, -1, 1, 1)
     places = prompts.get_dense_pe().expand(count, -1, -1, -1)
-    _, seen = decoder.transformer(source, places, asked.expand(count, -1, -1))
-    enlarged: torch.Tensor = decoder.output_upscaling(seen.mT.reshape(source.shape))
-    return enlarged
+    told, seen = decoder.transformer(source, places, every)
+    return told[:, 1:], decoder.output_upscaling(seen.mT.reshape(source.shape))

@@ -34,8 +34,13 @@ def axis_of(name: str) -> int:
 
 def as_slices(volume: torch.Tensor, axis: int) -> torch.Tensor:
     """Turn a canonical volume (batch, z, y, x) into slices (batch, slice, row, column)."""
-    moved = volume.movedim(axis + 1, 1)
-    return moved if axis == 0 else moved.flip(2)
+    return as_stack(volume[:, None], axis)[:, 0]
+
+
+def as_stack(maps: torch.Tensor, axis: int) -> torch.Tensor:
+    """Turn maps (batch, channels, z, y, x) into (batch, channels, slice, row, column)."""
+    moved = maps.movedim(axis + 2, 2)
+    return moved if axis == 0 else moved.flip(3)
 
 
 def as_volume(maps: torch.Tensor, axis: int) -> torch.Tensor:

@@ -1,0 +1,79 @@
+"""Seconds and memory of a slice in SAM's networks, with weights at random.
+
+    python Testing/benchmarks/bench_sam.py [--size b|l|h] [--device cpu|cuda]
+
+Prints, per slice of 384 x 384 mm, the processor's seconds of prediction and of a step of training
+with ARENA (rank 8), and the greatest memory so far. On a GPU, seconds by the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+import torch  # noqa: TID253
+
+from reglora_core.methods.adaptation import MethodConfig, begin
+from reglora_core.models.base import BaseModel
+from reglora_core.models.families import family_of
+from reglora_core.models.registry import model_entry
+from reglora_core.models.sam import SamSize, build
+
+SIZES = {
+    "b": SamSize(),
+    "l": SamSize(width=1024, depth=24, heads=16, whole=(5, 11, 17, 23)),
+    "h": SamSize(width=1280, depth=32, heads=16, whole=(7, 15, 23, 31)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=SIZES, default="b")
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    entry = model_entry(f"sam-vit-{options.size}")
+    network = build(SIZES[options.size]).requires_grad_(False).to(device)
+    model = BaseModel(entry, network, family_of(entry), "", (1, 256, 256), slice_axis=0)
+    volume = torch.randn(1, 1, 256, 256, device=device) * 200
+
+    def predict() -> None:
+        with torch.no_grad():
+            model.feature_maps(volume)
+
+    def train() -> None:
+        sum(level.float().square().mean() for level in model.feature_maps(volume)).backward()
+
+    say(f"ViT-{options.size.upper()} on {device}, {torch.get_num_threads()} threads")
+    timed("prediction of a slice", predict, device)
+    begin(model, MethodConfig("arena", 8), torch.Generator().manual_seed(0))
+    timed("step of training on a slice", train, device)
+
+
+def timed(name: str, work: Callable[[], None], device: torch.device) -> None:
+    """Do the work, on a GPU once before to warm up, and print its seconds."""
+    is_gpu = device.type == "cuda"
+    clock = time.perf_counter if is_gpu else time.process_time
+    for _ in range(2 if is_gpu else 1):
+        start = clock()
+        work()
+        if is_gpu:
+            torch.cuda.synchronize()
+        seconds = clock() - start
+    if is_gpu:
+        gigabytes = torch.cuda.max_memory_allocated() / 1e9
+    else:
+        gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    say(f"{name:28} {seconds:6.2f} s  {gigabytes:5.1f} GB")
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -97,6 +97,26 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/protocol/sampling.py
   reglora_core/proximal.py
   reglora_core/refine.py
+  reglora_core/report/__init__.py
+  reglora_core/report/claims.py
+  reglora_core/report/cohort.py
+  reglora_core/report/columns.py
+  reglora_core/report/command.py
+  reglora_core/report/curves.py
+  reglora_core/report/document.py
+  reglora_core/report/figures.py
+  reglora_core/report/fits.py
+  reglora_core/report/folder.py
+  reglora_core/report/heat_map.py
+  reglora_core/report/labels.py
+  reglora_core/report/markdown.py
+  reglora_core/report/page.py
+  reglora_core/report/paired.py
+  reglora_core/report/published.py
+  reglora_core/report/rank_chart.py
+  reglora_core/report/size_chart.py
+  reglora_core/report/table.py
+  reglora_core/report/tables.py
   reglora_core/result.py
   reglora_core/run.py
   reglora_core/sample.py
@@ -136,4 +156,5 @@ set(REGLORA_CORE_RESOURCES
   reglora_core/protocol/datasets/openkbp.json
   reglora_core/protocol/datasets/totalsegmentator-v1.json
   reglora_core/protocol/datasets/totalsegmentator-v2.json
+  reglora_core/report/page.css
   )

@@ -22,6 +22,7 @@ from reglora_core.job import DEVICES, METHODS, AdaptJob, Job, PredictJob, read_j
 from reglora_core.models.command import add_models
 from reglora_core.process import tune_process
 from reglora_core.progress import ProgressBar, cancel_on_interrupt
+from reglora_core.report.command import add_report
 from reglora_core.study.command import add_pool, add_run, pool_of
 
 NOT_A_DEVICE = "Research use only: not a medical device."
@@ -249,6 +250,7 @@ def _add_bench(commands: Any) -> None:
     )
     check.add_argument("--data", required=True, type=Path, metavar="DIR", help="its folder")
     add_run(actions)
+    add_report(actions)
 
 
 def _adapt(options: argparse.Namespace) -> int:

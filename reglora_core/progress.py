@@ -17,6 +17,8 @@ STAGES = {
     "check": "checking",
     "fits": "fits of the study",
     "scans": "scans",
+    "records": "reading the records",
+    "report": "drawing the report",
 }
 WIDTH = 28
 

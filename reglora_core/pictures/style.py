@@ -1,7 +1,9 @@
-"""The look that all pictures share: light on dark, as on a radiology viewer."""
+"""The look that all pictures share: light on dark, as on a radiology viewer; charts for print are
+dark on light."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes  # noqa: TID253
@@ -24,18 +26,48 @@ LABEL_POINTS = 9.0
 SMALL_POINTS = 7.5
 
 
-def new_figure(width_inches: float, height_inches: float) -> Figure:
-    """Return an empty dark figure."""
-    return Figure(figsize=(width_inches, height_inches), dpi=DPI, facecolor=BACKGROUND)
+@dataclass(frozen=True)
+class Palette:
+    """The colours of a chart.
+
+    Attributes:
+        series: one a line or bar, told apart as in `SERIES`.
+        ramp: matplotlib's colour map for amounts, from the panel's colour upwards.
+    """
+
+    background: str
+    panel: str
+    grid: str
+    text: str
+    muted: str
+    series: tuple[str, ...]
+    ramp: str
 
 
-def style_chart(axes: Axes) -> None:
+DARK = Palette(BACKGROUND, PANEL, GRID, TEXT, MUTED, SERIES, "viridis")
+LIGHT = Palette(
+    "#ffffff",
+    "#f7f8fa",
+    "#dfe3e8",
+    "#14181d",
+    "#56616d",
+    ("#1667b7", "#c76b00", "#17804f", "#c52f44", "#7446c9", "#8a7a00", "#0b8793", "#8b5a2b"),
+    "viridis_r",
+)
+
+
+def new_figure(width_inches: float, height_inches: float, palette: Palette = DARK) -> Figure:
+    """Return an empty figure."""
+    return Figure(figsize=(width_inches, height_inches), dpi=DPI, facecolor=palette.background)
+
+
+def style_chart(axes: Axes, palette: Palette = DARK) -> None:
     """Make a chart's axes quiet: a panel, pale ticks, lines behind the data."""
-    axes.set_facecolor(PANEL)
+    axes.set_facecolor(palette.panel)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=MUTED, labelsize=SMALL_POINTS + 0.5, length=0)
-    axes.xaxis.label.set_color(MUTED)
-    axes.yaxis.label.set_color(MUTED)
+    axes.tick_params(colors=palette.muted, labelsize=SMALL_POINTS + 0.5, length=0)
+    axes.xaxis.label.set_color(palette.muted)
+    axes.yaxis.label.set_color(palette.muted)
     axes.xaxis.label.set_fontsize(LABEL_POINTS)
     axes.yaxis.label.set_fontsize(LABEL_POINTS)
     for spine in axes.spines.values():

@@ -50,6 +50,7 @@ _PENALTIES: dict[str, float] = {
     "adalora": 0.1,
     "sora": 3e-4,
 }
+FIRST_GATE = 2.0  # of arena+
 _ADAPTABLE = (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED)
 
 
@@ -376,6 +377,8 @@ def _initial_factors(
     def drawn(*shape: int) -> Tensor:
         return torch.empty(shape, device=generator.device)
 
+    if method == "arena+":
+        return *_ordered_factors(rank, inputs, generator), torch.zeros(outputs, rank)
     if method == "adalora":
         down = drawn(rank, inputs).normal_(0, 0.02, generator=generator)
         return down, torch.zeros(rank), drawn(outputs, rank).normal_(0, 0.02, generator=generator)
@@ -386,9 +389,20 @@ def _initial_factors(
         gate = drawn(rank).uniform_(-1, 1, generator=generator)
     elif method == "sora":
         gate = drawn(rank).normal_(generator=generator)
-    elif method == "arena+":
-        gate = torch.ones(rank)
     return down, gate, torch.zeros(outputs, rank)
+
+
+def _ordered_factors(rank: int, inputs: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A and g = 2 / (1, 2, ..., rank) of arena+.
+
+    The first columns are the same whatever the rank, and one number is taken from the generator,
+    so that what is drawn after it is the same too.
+    """
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    own = torch.Generator().manual_seed(seed)
+    bound = 1 / math.sqrt(inputs)
+    down = torch.empty(rank, inputs).uniform_(-bound, bound, generator=own)
+    return down, FIRST_GATE / torch.arange(1.0, rank + 1)
 
 
 def _attach(layer: nn.Module, down: Tensor, gate: Tensor | None, up: Tensor) -> None:

@@ -151,7 +151,11 @@ class SpectralPruning:
     direction. And divided by its own second moment, a gate that fits noise moves as fast in Adam
     as a useful one: no lambda below 1 stops it, whatever it contributes.
 
-    1. Warm-up: A and B are trained without penalty; g is 1.
+    0. Start: g = 2 / (1, 2, 3, ...), and the first columns of A are the same whatever the initial
+       rank (`lora.add_adapters`). With equal gates a wider update learns faster and gathers more
+       noise, and its surviving rank grows with the initial one; so the update has a limit for
+       large ranks, and 8 is near it.
+    1. Warm-up: A and B are trained without penalty; g stays.
     2. Pruning: B diag(g) A = U diag(s) V, with A = V, B = unit * U and g = s / unit (singular value
        decomposition through QR, exact up to rounding), repeated every few steps; after the other
        steps the norms are folded into g. `unit` is a layer's root mean square singular value

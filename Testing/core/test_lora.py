@@ -96,6 +96,20 @@ def test_an_adapted_network_starts_as_the_base_network(kind: str, method: str) -
     torch.testing.assert_close(network(volume), base, rtol=1e-6, atol=1e-6)
 
 
+def test_what_arena_plus_starts_with_does_not_depend_on_the_initial_rank() -> None:
+    starts = []
+    for rank in (2, 5):
+        network = nn.Sequential(nn.Linear(6, 10), nn.Linear(10, 6))
+        generator = a_generator()
+        add_adapters(network, ["*"], LowRankConfig("arena+", rank), generator)
+        starts.append((adapters(network)["1"], torch.rand(3, generator=generator)))
+    (narrow, then), (wide, then_too) = starts
+    assert torch.equal(wide.down[:2], narrow.down)
+    torch.testing.assert_close(narrow.gate.detach(), torch.tensor([2.0, 1.0]))
+    torch.testing.assert_close(wide.gate.detach(), torch.tensor([2.0, 1.0, 2 / 3, 0.5, 0.4]))
+    assert torch.equal(then, then_too)
+
+
 def adapters_base(network: nn.Module) -> Tensor:
     return network.get_parameter("0.parametrizations.weight.original")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import fmean
 
 import pytest
 import torch  # noqa: TID253
@@ -21,6 +22,7 @@ from reglora_core.proximal import (
 )
 
 TRUE_RANK = 3
+INITIAL_RANKS = (8, 32, 64)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +40,7 @@ def a_generator(seed: int = 0) -> torch.Generator:
 
 @dataclass
 class Regression:
-    """y = (W + D) x + noise, with W 40 x 60 and D of rank 3 (singular values 2, 1.5, 1)."""
+    """y = (W + D) x + noise, with W 64 x 80 and D of a low rank (singular values 2 to 1)."""
 
     network: nn.Sequential
     inputs: Tensor
@@ -47,16 +49,16 @@ class Regression:
     generator: torch.Generator
 
     @classmethod
-    def of_seed(cls, seed: int, noise: float = 0.1) -> Regression:
+    def of_seed(cls, seed: int, noise: float = 0.1, true_rank: int = TRUE_RANK) -> Regression:
         g = a_generator(seed)
-        network = nn.Sequential(nn.Linear(60, 40, bias=False))
-        weight = torch.randn(40, 60, generator=g) / 60**0.5
+        network = nn.Sequential(nn.Linear(80, 64, bias=False))
+        weight = torch.randn(64, 80, generator=g) / 80**0.5
         network[0].weight.data = weight
-        left = torch.linalg.qr(torch.randn(40, TRUE_RANK, generator=g))[0]
-        right = torch.linalg.qr(torch.randn(60, TRUE_RANK, generator=g))[0]
-        change = left * torch.tensor([2.0, 1.5, 1.0]) @ right.T
-        inputs = torch.randn(1000, 60, generator=g)
-        noise_of_outputs = noise * torch.randn(1000, 40, generator=g)
+        left = torch.linalg.qr(torch.randn(64, true_rank, generator=g))[0]
+        right = torch.linalg.qr(torch.randn(80, true_rank, generator=g))[0]
+        change = left * torch.linspace(2, 1, true_rank) @ right.T
+        inputs = torch.randn(1000, 80, generator=g)
+        noise_of_outputs = noise * torch.randn(1000, 64, generator=g)
         return cls(network, inputs, inputs @ (weight + change).T + noise_of_outputs, change, g)
 
     def fit(
@@ -236,73 +238,79 @@ def test_pruning_waits_until_something_has_been_learnt() -> None:
     assert optimizer.effective_ranks() == {"0": 3}
 
 
-@pytest.mark.parametrize("rank", [8, 16, 32])
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_arena_plus_finds_the_true_rank_from_any_initial_rank(rank: int, seed: int) -> None:
-    regression = Regression.of_seed(seed)
-    optimizer = regression.fit(LowRankConfig("arena+", rank))
-    assert optimizer.effective_ranks() == {"0": TRUE_RANK}
-    assert regression.error() < 0.03
+@pytest.mark.parametrize("rank", INITIAL_RANKS)
+@pytest.mark.parametrize(("seed", "true_rank"), [(0, 1), (0, 3), (1, 3), (2, 3), (0, 6)])
+def test_arena_plus_finds_the_true_rank_from_any_initial_rank(
+    rank: int, seed: int, true_rank: int
+) -> None:
+    regression = Regression.of_seed(seed, true_rank=true_rank)
+    optimizer = regression.fit(LowRankConfig("arena+", rank), 600, 2e-3)
+    assert optimizer.effective_ranks() == {"0": true_rank}
+    assert regression.error() < 0.035
 
 
-def three_convolutions() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv3d(4, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv3d(16, 24, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv3d(24, 8, 1),
+@pytest.mark.parametrize("rank", [16, 32, 64])
+def test_arena_plus_finds_a_rank_above_eight(rank: int) -> None:
+    optimizer = Regression.of_seed(0, true_rank=12).fit(LowRankConfig("arena+", rank), 600, 2e-3)
+    assert optimizer.effective_ranks() == {"0": 12}
+
+
+def few_noisy_shots(rank: int, seed: int, penalty: float | None = None) -> tuple[int, float]:
+    """Fit a voxel classifier to 400 labels of which every tenth is wrong: no rank is the true one.
+
+    Returns:
+        The surviving columns of its two layers and its soft Dice loss on 2,000 other voxels.
+    """
+    config, steps, g = LowRankConfig("arena+", rank, penalty), 160, a_generator(seed)
+    torch.manual_seed(3)
+    network = nn.Sequential(
+        *(part for _ in range(2) for part in (nn.Linear(64, 64), nn.LayerNorm(64), nn.GELU())),
+        nn.Linear(64, 1),
+    )
+    inputs = torch.randn(2400, 64, generator=g)
+    score = inputs[:, :4].prod(1) + inputs[:, 4:12].sum(1)
+    labels = (score > score.quantile(0.75)).float()
+    wrong = torch.rand(400, generator=g) < 0.1
+    shots = torch.where(wrong, 1 - labels[:400], labels[:400])
+    add_adapters(network, ["0", "3"], config, g)
+    head = list(network[-1].requires_grad_(True).parameters())
+    optimizer = build_optimizer(
+        network,
+        config,
+        learning_rate=4e-3,
+        head_parameters=head,
+        head_learning_rate=1e-2,
+        annealing=Annealing(steps),
     )
 
+    def loss(index: Tensor, truth: Tensor) -> Tensor:
+        probability = network(inputs[index])[:, 0].sigmoid()
+        return 1 - 2 * (probability * truth).sum() / (probability.sum() + truth.sum())
 
-def change_by_rank(layer: nn.Module, rank: int, generator: torch.Generator) -> None:
-    """Add a change with equal singular values, of 0.7 of the weight's norm."""
-    weight = layer.weight.detach()
-    draw = torch.randn(weight.flatten(1).shape, generator=generator)
-    left, _, right = torch.linalg.svd(draw, full_matrices=False)
-    change = left[:, :rank] @ right[:rank] / rank**0.5
-    layer.weight.data = weight + 0.7 * weight.norm() * change.reshape(weight.shape)
-
-
-@pytest.mark.slow
-def test_arena_plus_finds_the_rank_of_each_convolution_and_none_where_none_is_needed() -> None:
-    g, steps, config = a_generator(), 600, LowRankConfig("arena+", 16)
-    network, teacher = three_convolutions(), three_convolutions()
-    change_by_rank(teacher[0], 2, g)
-    change_by_rank(teacher[2], 4, g)
-    inputs = torch.randn(24, 4, 8, 8, 8, generator=g)
-    outputs = teacher(inputs).detach()
-    outputs += 0.3 * outputs.std() * torch.randn(outputs.shape, generator=g)
-    add_adapters(network, ["*"], config, g)
-    optimizer = build_optimizer(network, config, learning_rate=2e-3, annealing=Annealing(steps))
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer.optimizer, steps)
     for _ in range(steps):
-        batch = torch.randint(24, (4,), generator=g)
-        (network(inputs[batch]) - outputs[batch]).square().mean().backward()
-        optimizer.step()
+        batch = torch.randint(400, (48,), generator=g)
         optimizer.zero_grad()
-        cosine.step()
-    assert optimizer.effective_ranks() == {"0": 2, "2": 4, "4": 0}
+        loss(batch, shots[batch]).backward()
+        optimizer.step()
+    others = torch.arange(400, 2400)
+    with torch.no_grad():
+        return sum(optimizer.effective_ranks().values()), float(loss(others, labels[others]))
 
 
-def test_arena_plus_keeps_its_error_over_the_initial_rank_where_lora_loses() -> None:
-    def errors(method: str) -> list[float]:
-        regressions = [Regression.of_seed(0, noise=0.3) for _ in range(2)]
-        for regression, rank in zip(regressions, (8, 32), strict=True):
-            regression.fit(LowRankConfig(method, rank))
-        return [regression.error() for regression in regressions]
-
-    lora, arena_plus = errors("lora"), errors("arena+")
-    assert lora[1] > 1.3 * lora[0]
-    assert arena_plus[1] < 1.05 * arena_plus[0]
-    assert max(arena_plus) < min(lora)
+def test_arena_plus_comes_to_the_same_from_any_initial_rank_where_no_rank_is_true() -> None:
+    fits = {rank: [few_noisy_shots(rank, seed) for seed in range(4)] for rank in INITIAL_RANKS}
+    ranks = [sum(rank for rank, _ in own) for own in fits.values()]
+    losses = [fmean(loss for _, loss in own) for own in fits.values()]
+    assert max(ranks) <= 1.2 * min(ranks)
+    assert 4 * 2 <= min(ranks) <= 4 * 8  # at least half of the 16 columns of rank 8 are gone
+    unpruned = fmean(few_noisy_shots(8, seed, penalty=0.0)[1] for seed in range(4))
+    assert max(losses) < unpruned + 0.02
 
 
-@pytest.mark.parametrize("rank", [8, 16, 32])
+@pytest.mark.parametrize("rank", INITIAL_RANKS)
 def test_arena_as_published_prunes_next_to_nothing(rank: int) -> None:
     optimizer = Regression.of_seed(0).fit(LowRankConfig("arena", rank))
-    assert optimizer.effective_ranks()["0"] >= rank - 1  # the true rank is 3
+    assert optimizer.effective_ranks()["0"] >= 0.9 * rank  # the true rank is 3
 
 
 def test_arena_prunes_more_with_a_stronger_penalty_but_stays_above_the_true_rank() -> None:

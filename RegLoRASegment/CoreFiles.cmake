@@ -13,6 +13,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/confidence.py
   reglora_core/correction.py
   reglora_core/demo.py
+  reglora_core/device.py
   reglora_core/errors.py
   reglora_core/evaluation.py
   reglora_core/events.py
@@ -46,6 +47,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/models/__init__.py
   reglora_core/models/base.py
   reglora_core/models/cache.py
+  reglora_core/models/checkpointing.py
   reglora_core/models/checkpoints.py
   reglora_core/models/command.py
   reglora_core/models/download.py

@@ -18,6 +18,7 @@ from reglora_core.adapter import Adapter, load_adapter, save_adapter
 from reglora_core.annotation import annotation_of, native_slice
 from reglora_core.confidence import Estimates, estimates
 from reglora_core.correction import Route, WarmStart, choose_route, correct
+from reglora_core.device import choose_device
 from reglora_core.errors import Cancelled, InputError, ResourceError
 from reglora_core.events import Report, ignore
 from reglora_core.fit import (
@@ -37,7 +38,7 @@ from reglora_core.head import Groups, HeadConfig
 from reglora_core.islands import is_one_piece
 from reglora_core.job import AdaptJob
 from reglora_core.known_classes import KnownClass, match_classes
-from reglora_core.memory import announce, with_enough_memory
+from reglora_core.memory import prepare, with_enough_memory
 from reglora_core.methods.adaptation import MethodConfig, refuse_undefined, start_from_scratch
 from reglora_core.methods.catalogue import method_entry
 from reglora_core.methods.trained import (
@@ -47,7 +48,7 @@ from reglora_core.methods.trained import (
     trained_count,
     trained_state,
 )
-from reglora_core.models.base import BaseModel, choose_device
+from reglora_core.models.base import BaseModel, in_precision
 from reglora_core.models.loading import load_model
 from reglora_core.models.slices import axis_name
 from reglora_core.next_slice import NextSlice, suggest
@@ -141,7 +142,7 @@ def adapt(job: AdaptJob, report: Report = ignore) -> AdaptResult:
     for output in outputs:
         refuse_to_overwrite(output, (*job.images, *job.labels))
     with output_folder(job.out):
-        model = load_model(job.model, choose_device(job.device))
+        model = in_precision(load_model(job.model, choose_device(job.device)), job.precision)
         if job.from_adapter is not None and not job.correct:
             load_adapter(job.from_adapter).attach_to(model)
         method = MethodConfig(job.method, job.rank)
@@ -149,7 +150,7 @@ def adapt(job: AdaptJob, report: Report = ignore) -> AdaptResult:
         task, label_maps = read_task(job, model, report)
         model = model.cut_along(task.paintings[0].annotation.axis)
         scans = [painting.scan for painting in task.paintings]
-        announce(model, scans, _setting(job, task), report)
+        model = prepare(model, scans, _setting(job, task), report)
         route = choose_route(job, model, task.organs, report)
         if job.method == "scratch":
             start_from_scratch(model, task.paintings[0].scan.inside, job.seed)
@@ -437,6 +438,7 @@ class _Run:
         paths, maps = [], []
         for number, scores in enumerate(fitted.scores):
             painting = self.task.paintings[number]
+            scores = [group.to(self.model.device) for group in scores]
             label_map = label_map_of(scores, self.task.organs, self.task.groups, painting.scan)
             label_map = painted_over(label_map, self.label_maps[number], painting)
             path = segmentation_path(out, number)

@@ -18,7 +18,7 @@ from reglora_core import __version__
 from reglora_core.cohort import CohortJob, is_cohort, predict_cohort
 from reglora_core.errors import Cancelled, InputError, RegLoRAError
 from reglora_core.events import JsonLines, Reporter
-from reglora_core.job import DEVICES, METHODS, AdaptJob, Job, PredictJob, read_job
+from reglora_core.job import DEVICES, METHODS, PRECISIONS, AdaptJob, Job, PredictJob, read_job
 from reglora_core.models.command import add_models
 from reglora_core.process import tune_process
 from reglora_core.progress import ProgressBar, cancel_on_interrupt
@@ -171,6 +171,12 @@ def _add_predict(commands: Any) -> None:
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", metavar="|".join(DEVICES))
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        metavar="|".join(PRECISIONS),
+        help="of the networks (default auto: 16 bits where they are fast)",
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="processor cores to use")
     parser.add_argument("--events", action="store_true", help="print JSON events on stdout")
 
@@ -273,6 +279,7 @@ def _adapt(options: argparse.Namespace) -> int:
         device=options.device,
         threads=options.threads,
         seed=options.seed,
+        precision=options.precision,
     )
     return _with_progress(job, options.events)
 
@@ -281,7 +288,13 @@ def _predict(options: argparse.Namespace) -> int:
     if is_cohort(options.image):
         return _predict_cohort(options)
     job = PredictJob(
-        options.adapter, options.image, options.out, options.model, options.device, options.threads
+        options.adapter,
+        options.image,
+        options.out,
+        model=options.model,
+        device=options.device,
+        threads=options.threads,
+        precision=options.precision,
     )
     return _with_progress(job, options.events)
 
@@ -291,7 +304,15 @@ def _predict_cohort(options: argparse.Namespace) -> int:
     reporter = Reporter(sink)
     cancel_on_interrupt(reporter)
     ray = pool_of(options, reporter)
-    job = CohortJob(options.adapter, options.image, options.out, options.model, options.device, ray)
+    job = CohortJob(
+        options.adapter,
+        options.image,
+        options.out,
+        model=options.model,
+        device=options.device,
+        precision=options.precision,
+        ray=ray,
+    )
     cohort = predict_cohort(job, reporter)
     if isinstance(sink, ProgressBar):
         sink.close()

@@ -36,6 +36,7 @@ class CohortJob:
         model: a file of base weights, when the adapter's base is not in the registry.
         device: auto takes a GPU where there is one.
         ray: None: one scan after the other in this process.
+        precision: of the networks; auto: 16 bits where they are fast.
     """
 
     adapter: Path
@@ -44,6 +45,7 @@ class CohortJob:
     model: str = ""
     device: str = "auto"
     ray: RayConfig | None = None
+    precision: str = "auto"
 
 
 @dataclass
@@ -202,7 +204,7 @@ def _segment(
 def _check(job: CohortJob) -> None:
     """Say once, before anything is begun, what is wrong with the adapter or the network."""
     from reglora_core.adapter import load_adapter
-    from reglora_core.models.base import choose_device
+    from reglora_core.device import choose_device
     from reglora_core.models.loading import load_model
 
     adapter = load_adapter(job.adapter)
@@ -218,7 +220,9 @@ def _worker(job: CohortJob) -> Callable[[Scan], Volumes]:
     from reglora_core.prediction import predict
 
     def segment(scan: Scan) -> Volumes:
-        return predict(PredictJob(job.adapter, *scan, job.model, job.device)).ml
+        image, out = scan
+        own = PredictJob(job.adapter, image, out, job.model, job.device, precision=job.precision)
+        return predict(own).ml
 
     return segment
 

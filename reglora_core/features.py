@@ -151,13 +151,31 @@ def inner_weight(shape: torch.Size) -> torch.Tensor:
 def each_window(
     model: BaseModel, hounsfield: torch.Tensor
 ) -> Iterator[tuple[Box, list[torch.Tensor] | None]]:
-    """Yield each window's box and its feature maps, or None where it holds nothing but air."""
+    """Yield each window's box and its feature maps, or None where it holds nothing but air.
+
+    As many windows go through the network together as the model says.
+    """
+    together: list[Window] = []
     for window in windows(hounsfield, model.patch, model.stride):
         if float(window.hounsfield.max()) < AIR_ONLY_HU:
             yield window.box, None
             continue
-        with torch.no_grad():
-            yield window.box, model.feature_maps(window.hounsfield[None].to(model.device))
+        together.append(window)
+        if len(together) == model.windows_at_once:
+            yield from _maps_of(model, together)
+            together = []
+    if together:
+        yield from _maps_of(model, together)
+
+
+def _maps_of(
+    model: BaseModel, together: list[Window]
+) -> Iterator[tuple[Box, list[torch.Tensor] | None]]:
+    batch = torch.stack([window.hounsfield for window in together]).to(model.device)
+    with torch.no_grad():
+        maps = model.feature_maps(batch)
+    for number, window in enumerate(together):
+        yield window.box, [level[number : number + 1] for level in maps]
 
 
 def _corner_and_size(window: Window) -> tuple[torch.Tensor, torch.Tensor]:

@@ -119,6 +119,7 @@ def fit_heads(
         ]
         around = slices_around(model, paintings, draws)
         return [fit_masks(MaskHead(model, task.groups), around, config.steps, generator, report)]
+    config = replace(config, precision=model.precision)
     pools = _pools(model, task, paintings, generator)
     if task.head == "linear":
         return [fit_probe(model, task.groups, pools, generator, report)]

@@ -80,21 +80,35 @@ class Forecast:
         weights: of the base network.
         optimizer: trained values, gradients, moments.
         scan: images, labels, features of drawn voxels, scores.
-        activations: the larger of a window's and a training step's.
+        window, step: activations, of a window and of a training step; 0: none is taken.
     """
 
     process: int
     weights: int
     optimizer: int
     scan: int
-    activations: int
+    window: int
+    step: int
 
     @property
     def needed(self) -> int:
-        return sum(asdict(self).values())
+        return self.process + self.scan + self.on_device
+
+    @property
+    def on_device(self) -> int:
+        """What of it a GPU holds, where there is one."""
+        return self.weights + self.optimizer + self.activations
+
+    @property
+    def activations(self) -> int:
+        """The larger of a window's and a training step's."""
+        return max(self.window, self.step)
 
     def to_dict(self) -> dict[str, int]:
-        return {"needed": self.needed, **asdict(self)}
+        """Return the sum and its parts."""
+        parts = asdict(self)
+        del parts["window"], parts["step"]
+        return {"needed": self.needed, **parts, "activations": self.activations}
 
 
 def forecast(entry: ModelEntry, size: ScanSize, setting: Setting) -> Forecast | None:
@@ -104,14 +118,12 @@ def forecast(entry: ModelEntry, size: ScanSize, setting: Setting) -> Forecast | 
         return None
     is_adapt = setting.command == "adapt"
     patch, stride = setting.patch or entry.patch_size, row["stride"]
-    window = math.prod(
-        min(-(-voxels // stride) * stride, limit)
-        for voxels, limit in zip(size.working_shape, patch, strict=True)
+    voxels = math.prod(
+        min(-(-length // stride) * stride, limit)
+        for length, limit in zip(size.working_shape, patch, strict=True)
     )
-    activations = _activations(row["window"], window, setting.is_half)
-    if is_adapt:
-        step = _activations(row["step"], min(CROP, *patch) ** 3, setting.is_half)
-        activations = max(activations, step)
+    window = _activations(row["window"], voxels, setting.is_half)
+    step = _activations(row["step"], min(CROP, *patch) ** 3, setting.is_half) if is_adapt else 0
     trained = row["trained"] + (row["weights"] if setting.trains_all else 0)
     scores = (setting.organs + 1) * FLOAT
     scores *= size.working_voxels or math.prod(size.working_shape)
@@ -122,7 +134,8 @@ def forecast(entry: ModelEntry, size: ScanSize, setting: Setting) -> Forecast | 
         weights=row["weights"],
         optimizer=TRAINED * trained if is_adapt else 0,
         scan=round(scan),
-        activations=activations,
+        window=window,
+        step=step,
     )
 
 

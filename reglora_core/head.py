@@ -13,7 +13,7 @@ import torch  # noqa: TID253
 import torch.nn.functional as F  # noqa: TID253
 from torch import nn  # noqa: TID253
 
-from reglora_core.models.base import has_fast_bfloat16
+from reglora_core.device import choose_precision
 
 CLAMP = 5.0  # deviations beyond which a feature says no more
 SLAB = 16  # planes of the second-finest level per step, to bound memory
@@ -30,6 +30,7 @@ class HeadConfig:
     voxels: int = 4096
     learning_rate: float = 5e-3
     weight_decay: float = 1e-2
+    precision: str = "auto"  # the network's
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ def fit_head(
         optimizer, config.learning_rate, total_steps=config.steps
     )
     device = samples.features.device
-    is_fast = has_fast_bfloat16(device)
+    is_fast = choose_precision(config.precision, device) == "bfloat16"
     features = head.standardised(samples.features)
     features = features.bfloat16() if is_fast else features
     head.train()

@@ -9,14 +9,15 @@ import numpy as np  # noqa: TID253
 import torch  # noqa: TID253
 
 from reglora_core.adapter import Adapter, load_adapter
+from reglora_core.device import choose_device
 from reglora_core.events import Report, ignore
 from reglora_core.forecast import Setting
 from reglora_core.islands import only_largest_
 from reglora_core.job import PredictJob
 from reglora_core.known_classes import mixed
-from reglora_core.memory import announce, with_enough_memory
+from reglora_core.memory import prepare, with_enough_memory
 from reglora_core.methods.trained import merge_trained
-from reglora_core.models.base import BaseModel, choose_device
+from reglora_core.models.base import BaseModel, in_precision
 from reglora_core.models.loading import load_model
 from reglora_core.models.slices import axis_of
 from reglora_core.output import refuse_to_overwrite
@@ -52,11 +53,13 @@ def predict(job: PredictJob, report: Report = ignore) -> PredictResult:
     adapter = load_adapter(job.adapter)
     image = read_image(job.image)
     report("progress", stage="read", step=1, steps=1)
-    model = load_model(job.model or adapter.base, choose_device(job.device))
+    plain = load_model(job.model or adapter.base, choose_device(job.device))
+    model = in_precision(plain, job.precision)
     adapter.check_base(model)
     model = model.cut_along(axis_of(adapter.slice_axis))
     scan = prepare_scan(job.image, image, model.entry.spacing_mm)
-    announce(model, [scan], Setting("predict", organs=len(adapter.organs)), report)
+    setting = Setting("predict", organs=len(adapter.organs))
+    model = prepare(model, [scan], setting, report)
     label_map = segment(adapter, model, scan, report)
     report("progress", stage="write", step=1, steps=1)
     write_segmentation(job.out, label_map, image)
@@ -99,6 +102,7 @@ def segment(adapter: Adapter, model: BaseModel, scan: Scan, report: Report = ign
         for group, scores in zip(adapter.groups, groups, strict=True):
             whole = (adapter.organs[index].name in adapter.in_one_piece for index in group)
             only_largest_(scores, [place for place, is_whole in enumerate(whole, 1) if is_whole])
+        groups = [group.to(with_model.device) for group in groups]
         return label_map_of(groups, adapter.organs, adapter.groups, scan)
 
     return with_enough_memory(work, model, report)[0]

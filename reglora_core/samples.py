@@ -64,6 +64,9 @@ class Voxels:
             torch.cat([part.is_known for part in parts]),
         )
 
+    def to(self, device: torch.device) -> Voxels:
+        return Voxels(*(part.to(device) for part in (self.points, self.targets, self.is_known)))
+
     def __getitem__(self, index: torch.Tensor) -> Voxels:
         return Voxels(self.points[index], self.targets[index], self.is_known[index])
 

@@ -26,6 +26,8 @@ def head_scores(model: BaseModel, heads: Sequence[Head], scan: Scan) -> torch.Te
     Returns:
         (outputs, z, y, x): per group its background, then its organs.
     """
+    for head in heads:
+        head.to(model.device)
     inside = scan.inside
     total: torch.Tensor | None = None
     weight_sum = torch.zeros(())
@@ -70,7 +72,7 @@ def _interpolation(targets: torch.Tensor, scale: float, offset: int, size: int) 
     position = ((targets + 0.5) * scale - 0.5 - offset).clamp(0, size - 1)
     low = position.floor().clamp_max(max(size - 2, 0))
     share = (position - low)[:, None]
-    matrix = torch.zeros(len(targets), size)
+    matrix = torch.zeros(len(targets), size, device=targets.device)
     matrix.scatter_(1, low.long()[:, None], 1 - share)
     if size > 1:
         matrix.scatter_(1, low.long()[:, None] + 1, share)
@@ -85,7 +87,8 @@ def native_labels(
     Only the box around what is not background on the working grid is interpolated.
 
     Args:
-        scores: (organs + 1, z, y, x) within the body's box of the working grid.
+        scores: (organs + 1, z, y, x) within the body's box of the working grid; where they are is
+            where this is computed.
         grid: canonical and working grid.
         body: the box.
 
@@ -104,21 +107,21 @@ def native_labels(
         low = max(0, int((int(where[0]) - 1) / scale))
         high = min(grid.shape[axis], int((int(where[-1]) + 2) / scale) + 1)
         box.append(slice(low, high))
-        targets = torch.arange(low, high, dtype=torch.float32)
+        targets = torch.arange(low, high, dtype=torch.float32, device=scores.device)
         matrices.append(_interpolation(targets, scale, body[axis].start, scores.shape[axis + 1]))
     deep, rows, columns = matrices
     for start in range(0, len(deep), PLANES_AT_A_TIME):
         planes = torch.einsum("pz,lzyx->lpyx", deep[start : start + PLANES_AT_A_TIME], scores)
         planes = rows @ planes @ columns.T
         first = box[0].start + start
-        labels[first : first + planes.shape[1], box[1], box[2]] = _winners(planes).numpy()
+        labels[first : first + planes.shape[1], box[1], box[2]] = _winners(planes).cpu().numpy()
     return labels
 
 
 def _winners(scores: torch.Tensor) -> torch.Tensor:
     """Return argmax over the first axis, the first of equals; torch's own is slow along it."""
     best = scores[0].clone()
-    labels = torch.zeros(scores.shape[1:], dtype=torch.int16)
+    labels = torch.zeros(scores.shape[1:], dtype=torch.int16, device=scores.device)
     for label in range(1, len(scores)):
         is_better = scores[label] > best
         labels.masked_fill_(is_better, label)

@@ -15,11 +15,12 @@ from safetensors.torch import save_file  # noqa: TID253
 from reglora_core import adaptation
 from reglora_core.adaptation import adapt
 from reglora_core.adapter import Adapter, load_adapter
+from reglora_core.device import choose_device
 from reglora_core.errors import InputError
 from reglora_core.features import features_at
 from reglora_core.job import AdaptJob, PredictJob
 from reglora_core.methods.catalogue import METHODS, method_entry
-from reglora_core.models.base import BaseModel, choose_device
+from reglora_core.models.base import BaseModel
 from reglora_core.models.loading import load_model
 from reglora_core.models.swinunetr import build
 from reglora_core.organs import organ

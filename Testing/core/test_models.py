@@ -12,9 +12,10 @@ import torch  # noqa: TID253
 from safetensors.torch import save_file  # noqa: TID253
 from torch import nn  # noqa: TID253
 
+from reglora_core.device import choose_device
 from reglora_core.errors import ModelError, OutputError
 from reglora_core.models import registry
-from reglora_core.models.base import BaseModel, choose_device
+from reglora_core.models.base import BaseModel
 from reglora_core.models.cache import import_model
 from reglora_core.models.checkpoints import read_weights, sha256_of
 from reglora_core.models.loading import load_model

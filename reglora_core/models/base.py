@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch  # noqa: TID253
 from torch import nn  # noqa: TID253
 
-from reglora_core.errors import ModelError
+from reglora_core.device import choose_precision, mixed_precision
+from reglora_core.models.checkpointing import checkpointed
 from reglora_core.models.entry import ModelEntry
 from reglora_core.models.slices import turned
 
@@ -38,9 +40,6 @@ class SliceFamily(Family, Protocol):
 SMALLEST_PATCH = 32
 
 
-MIN_COARSE_VOXELS = 4  # along each axis at the coarsest level, to train in bfloat16
-
-
 @dataclass(frozen=True)
 class BaseModel:
     """A base network with frozen weights; the updates are added to its module.
@@ -50,6 +49,9 @@ class BaseModel:
         patch: the largest window (z, y, x) that goes through the network at once.
         slice_axis: the canonical axis that the slices are perpendicular to that the network
             sees; None where it sees volumes.
+        precision: that it computes in (`reglora_core.device`).
+        windows_at_once: how many go through it together.
+        is_checkpointed: whether activations are computed anew for the gradients, to save memory.
     """
 
     entry: ModelEntry
@@ -58,6 +60,9 @@ class BaseModel:
     sha256: str
     patch: tuple[int, int, int]
     slice_axis: int | None = None
+    precision: str = "auto"
+    windows_at_once: int = 1
+    is_checkpointed: bool = False
 
     def with_smaller_patch(self) -> BaseModel | None:
         """Return the model with windows of half the edge, or None where that is too small.
@@ -70,6 +75,13 @@ class BaseModel:
         if patch == self.patch or min(patch) < max(SMALLEST_PATCH, 2 * self.stride):
             return None
         return replace(self, patch=patch)
+
+    def on_cpu(self) -> BaseModel:
+        """Move the network to the CPU; return the model there, with its own windows again."""
+        patch = self.entry.patch_size if self.slice_axis is None else self.patch
+        return BaseModel(
+            self.entry, self.network.to("cpu"), self.family, self.sha256, patch, self.slice_axis
+        )
 
     def cut_along(self, axis: int) -> BaseModel:
         """Return the model with its slices perpendicular to a canonical axis.
@@ -124,47 +136,15 @@ class BaseModel:
         Shape: (batch, D, H, W) with sizes that are multiples of `stride`
         -> per level (batch, channels, D', H', W'); the last one has the input's size.
         """
-        with mixed_precision(hounsfield, self.stride):
+        kept = checkpointed(self.network) if self.is_checkpointed else nullcontext()
+        with kept, mixed_precision(hounsfield, self.stride, self.precision):
             return self.family.feature_maps(self.network, hounsfield)
 
 
-def mixed_precision(volume: torch.Tensor, stride: int) -> torch.autocast:
-    """Return a context in which a network computes in bfloat16 where that is fast and right.
-
-    On CPUs, oneDNN's weight gradient of a 3 x 3 x 3 convolution of two planes reads memory that
-    nothing was written to (torch 2.13, avx512_bf16: gradients differ from run to run, or are
-    NaN); three planes are right. Networks that train on so little stay in float32.
-
-    Args:
-        volume: input (..., D, H, W).
-        stride: of the network's coarsest level.
-    """
-    is_small = min(volume.shape[-3:]) < MIN_COARSE_VOXELS * stride
-    is_risky = volume.device.type == "cpu" and is_small and torch.is_grad_enabled()
-    enabled = has_fast_bfloat16(volume.device) and not is_risky
-    return torch.autocast(volume.device.type, torch.bfloat16, enabled=enabled)
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Tell whether bfloat16 is faster than float32: on GPUs, and on CPUs that multiply it."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return device.type == "cpu" and any(getattr(torch.cpu, probe, bool)() for probe in probes)
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of that name; ``auto`` takes the best one there is.
+def in_precision(model: BaseModel, precision: str) -> BaseModel:
+    """Return the model computing in a precision.
 
     Raises:
-        ModelError: this computer has no such device.
+        ModelError: its device cannot train in it.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        message = f"device {name!r} is not there"
-        raise ModelError(message, "choose auto or cpu") from error
-    return device
+    return replace(model, precision=choose_precision(precision, model.device))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch  # noqa: TID253
 
+from reglora_core.device import choose_device
 from reglora_core.events import Report
-from reglora_core.models.base import choose_device
 from reglora_core.models.loading import save_tiny
 from reglora_core.models.tiny import TinyConfig, TinyUNet
 from reglora_core.pretraining.loop import PretrainConfig, pretrain

@@ -14,10 +14,10 @@ from typing import Any
 import torch  # noqa: TID253
 from torch import nn  # noqa: TID253
 
+from reglora_core.device import mixed_precision
 from reglora_core.errors import InputError
 from reglora_core.events import Report, ignore
 from reglora_core.features import sample_maps
-from reglora_core.models.base import mixed_precision
 from reglora_core.models.tiny import TinyConfig, TinyUNet, network_inputs
 from reglora_core.pretraining.cases import Case, Dataset, class_names, read_cases
 from reglora_core.pretraining.crops import Crop, CropConfig, draw_crop, mirrored_classes

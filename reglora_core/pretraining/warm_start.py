@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch  # noqa: TID253
 
+from reglora_core.device import choose_device
 from reglora_core.errors import ModelError
-from reglora_core.models.base import choose_device
 from reglora_core.models.loading import load_model
 from reglora_core.models.tiny import TinyUNet
 

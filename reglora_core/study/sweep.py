@@ -171,7 +171,7 @@ def _weights(
     config: StudyConfig, inventory: Inventory, out: Path, where: SweepConfig, report: Report
 ) -> str:
     """Return the base network's weights: given, or pre-trained now; checked for leaks."""
-    from reglora_core.models.base import choose_device
+    from reglora_core.device import choose_device
     from reglora_core.study.base import check_base, pretrain_base
 
     weights = where.base or config.base
@@ -183,7 +183,7 @@ def _weights(
 
 
 def _bench(config: StudyConfig, inventory: Inventory, weights: str, device: str) -> Bench:
-    from reglora_core.models.base import choose_device
+    from reglora_core.device import choose_device
     from reglora_core.study.work import Bench
 
     return Bench.of(config, inventory, weights, choose_device(device))

@@ -39,7 +39,7 @@ from reglora_core.report.folder import read_study_folder
 from reglora_core.report.heat_map import draw_heat_map
 from reglora_core.report.paired import compare_all
 from reglora_core.report.rank_chart import draw_rank_chart
-from reglora_core.report.size_chart import draw_size_chart
+from reglora_core.report.size_chart import count_label, draw_size_chart
 from reglora_core.report.tables import rank_table, size_table
 
 # Files
@@ -179,6 +179,13 @@ def test_the_table_over_ranks_compares_what_all_arms_have(tmp_path: Path) -> Non
     assert "over the 2 of 3 organs x draws" in table.notes[1]
 
 
+def test_an_arm_without_any_fit_does_not_empty_the_table_over_ranks(tmp_path: Path) -> None:
+    records = [low_rank(method, 8, 70, 8) for method in ("lora", "gates")]
+    write_plan(tmp_path, records)
+    table = rank_table(cohort_of(tmp_path, records[:1]))
+    assert [row.label for row in table.blocks[0].rows] == ["LoRA"]
+
+
 def test_parameters_and_columns_are_means_over_organs_and_draws(tmp_path: Path) -> None:
     records = [low_rank("arena+", 8, 70, left, fold=left) for left in (2, 4)]
     records.append(scored(70, fold=2))
@@ -232,6 +239,19 @@ def test_curves_are_means_at_the_steps_that_all_fits_have(tmp_path: Path) -> Non
     assert surviving is not None
     assert losses.axes[0].lines[0].get_xydata() == pytest.approx(np.array([[5, 0.6]]))
     assert surviving.axes[0].lines[0].get_xydata() == pytest.approx(np.array([[5, 14]]))
+
+
+def test_a_panel_without_a_finished_fit_says_so(tmp_path: Path) -> None:
+    records = [low_rank("lora", 8, 70, 8), low_rank("lora", 8, 70, 8, organ="x", is_novel=True)]
+    write_plan(tmp_path, records)
+    figure = draw_rank_chart(cohort_of(tmp_path, records[:1]), LIGHT)
+    assert figure is not None
+    said = [[text.get_text() for text in axes.texts] for axes in figure.axes[:2]]
+    assert said == [[], ["no finished fits"]]
+
+
+def test_numbers_of_parameters_are_short() -> None:
+    assert [count_label(n) for n in (49, 17_280, 1_500_000)] == ["49", "17.28 k", "1.5 M"]
 
 
 def test_a_study_of_one_method_without_a_rank_has_what_can_be_drawn(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import study_data
 
 from reglora_core.cli import main
 from reglora_core.pool import has_ray
+from reglora_core.report.folder import read_study_folder
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,9 @@ def test_a_study_writes_a_record_per_fit_and_makes_none_twice(
     assert {f"{name}.json" for name in plan["fits"]} == made.keys()
     for name, identity in plan["fits"].items():
         assert identity.items() <= json.loads(made[f"{name}.json"]).items()
+    study = read_study_folder(tmp_path / "out")
+    assert {f"{fit.name}.json" for fit in study.fits} == made.keys()
+    assert study.missing == []
 
 
 def test_a_method_that_the_network_has_no_place_for_fails_by_name_and_alone(

@@ -80,14 +80,17 @@ class RankRow:
 
 
 def over_ranks(cohort: Cohort, k: int, methods: Sequence[str]) -> list[RankRow]:
-    """Return methods over the initial ranks, all on the same organs and draws."""
+    """Return methods over the initial ranks, all on the same organs and draws.
+
+    Arms that have no fit at all yet are left out.
+    """
     arms = [arm for arm in cohort.arms(k=k) if arm.method in methods and arm.initial_rank]
-    own = {arm: cohort.units(arm, k) for arm in arms}
+    own = {arm: units for arm in arms if (units := cohort.units(arm, k))}
     expected = set().union(*(cohort.expected_units(arm, k) for arm in arms))
     shared = [unit for unit in expected if all(unit in units for units in own.values())]
     if not shared:
         return []
-    present = [method for method in methods if any(arm.method == method for arm in arms)]
+    present = [method for method in methods if any(arm.method == method for arm in own)]
     return [_row(method, own, shared, len(expected)) for method in present]
 
 

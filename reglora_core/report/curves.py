@@ -17,7 +17,15 @@ from matplotlib.ticker import (  # noqa: TID253
 
 from reglora_core.pictures.style import SMALL_POINTS, Palette
 from reglora_core.report.cohort import Cohort
-from reglora_core.report.figures import Panel, color_of, halo, mark_of, panels
+from reglora_core.report.figures import (
+    Panel,
+    color_of,
+    fitted_methods,
+    halo,
+    mark_empty,
+    mark_of,
+    panels,
+)
 from reglora_core.report.fits import Arm, CurvePoint, Fit
 from reglora_core.report.labels import ADAPTIVE, OURS, arm_order
 
@@ -42,7 +50,7 @@ def draw_losses(cohort: Cohort, palette: Palette) -> Figure | None:
         for arm in arms:
             fits = cohort.units(arm, panel.k, panel.kind).values()
             _draw_line(panel.axes, _average(fits, _loss), arm, palette)
-        _finish(panel, "soft Dice loss")
+        _finish(panel, "soft Dice loss", palette)
     return figure
 
 
@@ -51,7 +59,8 @@ def draw_surviving(cohort: Cohort, palette: Palette) -> Figure | None:
 
     The mean over organs and draws. None where no method chooses its rank.
     """
-    methods = [method for method in ADAPTIVE if cohort.ranks(method)]
+    fitted = fitted_methods(cohort)
+    methods = [method for method in ADAPTIVE if method in fitted and cohort.ranks(method)]
     if not methods:
         return None
     figure, own, _ = panels(cohort, methods, "Surviving rank over the training", palette)
@@ -64,7 +73,7 @@ def draw_surviving(cohort: Cohort, palette: Palette) -> Figure | None:
                 _draw_line(panel.axes, (steps, means, []), arm, palette)
                 if method == OURS:
                     _name_line(panel.axes, steps, means, rank, palette)
-        _finish(panel, "columns left, all layers")
+        _finish(panel, "columns left, all layers", palette)
         _log_axis(panel.axes)
     return figure
 
@@ -145,6 +154,7 @@ def _log_axis(axes: Axes) -> None:
     axes.margins(y=0.12)
 
 
-def _finish(panel: Panel, label: str) -> None:
+def _finish(panel: Panel, label: str, palette: Palette) -> None:
     panel.axes.set_xlabel("step")
     panel.axes.set_ylabel(label)
+    mark_empty(panel, palette)

@@ -21,7 +21,7 @@ from reglora_core.pictures.style import (
 )
 from reglora_core.report.cohort import Cohort
 from reglora_core.report.fits import Kind
-from reglora_core.report.labels import OURS, method_label
+from reglora_core.report.labels import OURS, arm_order, method_label
 
 PANEL_WIDTH, PANEL_HEIGHT = 2.9, 2.35  # inches
 LEFT, RIGHT, BOTTOM, HEADER = 0.65, 0.25, 0.55, 0.62
@@ -82,6 +82,8 @@ def panels(
 ) -> tuple[Figure, list[Panel], list[Axes]]:
     """Return a figure of panels, a row per kind of organ and a column per k, with its legend.
 
+    With one k alone the kinds stand side by side.
+
     Args:
         methods: named in the legend.
         extra_columns: more axes at the end of the first row.
@@ -90,6 +92,8 @@ def panels(
         The figure, its panels, and the extra axes.
     """
     rows, columns = len(cohort.kinds), len(cohort.shots)
+    if columns == 1:
+        rows, columns = 1, rows
     width = LEFT + (columns + extra_columns) * (PANEL_WIDTH + GAP_ACROSS) - GAP_ACROSS + RIGHT
     width = max(width, 6.2)
     across = max(1, int((width - LEFT) / LEGEND_COLUMN))
@@ -109,11 +113,8 @@ def panels(
         axes.grid(axis="y", color=palette.grid, linewidth=0.6)
         return axes
 
-    own = [
-        Panel(add(row, column), kind, k)
-        for row, kind in enumerate(cohort.kinds)
-        for column, k in enumerate(cohort.shots)
-    ]
+    whole = [(kind, k) for kind in cohort.kinds for k in cohort.shots]
+    own = [Panel(add(*divmod(place, columns)), *one) for place, one in enumerate(whole)]
     for panel in own:
         name_panel(panel.axes, f"{panel.kind} organs, {panel.k}-shot", palette)
     return figure, own, [add(0, columns + number) for number in range(extra_columns)]
@@ -141,6 +142,31 @@ def write_title(figure: Figure, title: str, palette: Palette) -> None:
         fontweight="bold",
         va="top",
     )
+
+
+def mark_empty(panel: Panel, palette: Palette) -> None:
+    """Say in a panel without data that there is none yet."""
+    if panel.axes.has_data():
+        return
+    panel.axes.text(
+        0.5,
+        0.5,
+        "no finished fits",
+        ha="center",
+        va="center",
+        transform=panel.axes.transAxes,
+        color=palette.muted,
+        fontsize=LABEL_POINTS,
+    )
+    panel.axes.grid(visible=False)
+    panel.axes.set_xticks([])
+    panel.axes.set_yticks([])
+
+
+def fitted_methods(cohort: Cohort) -> list[str]:
+    """Return methods that have a finished fit, in the order of the tables."""
+    arms = sorted({fit.key.arm for fit in cohort.fits}, key=arm_order)
+    return list(dict.fromkeys(arm.method for arm in arms))
 
 
 def share_dice_axes(own: Sequence[Panel]) -> None:

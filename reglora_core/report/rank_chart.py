@@ -13,14 +13,16 @@ from reglora_core.report.cohort import Cohort, Spread, dice_percent
 from reglora_core.report.figures import (
     Panel,
     color_of,
+    fitted_methods,
     halo,
+    mark_empty,
     mark_of,
     name_panel,
     panels,
     share_dice_axes,
 )
 from reglora_core.report.fits import Arm
-from reglora_core.report.labels import arm_order, method_label
+from reglora_core.report.labels import method_label
 from reglora_core.report.published import BY_RANK, DATASET, RANKS
 
 LEVELS = ("full-ft", "linear-probe", "zero-shot")  # methods without a rank, as level lines
@@ -32,8 +34,7 @@ def draw_rank_chart(cohort: Cohort, palette: Palette) -> Figure | None:
 
     Bars are standard deviations over draws. A hollow mark has fits missing.
     """
-    methods = [arm.method for arm in sorted(cohort.arms(), key=arm_order) if arm.initial_rank]
-    methods = list(dict.fromkeys(methods))
+    methods = [method for method in fitted_methods(cohort) if cohort.ranks(method)]
     if not methods:
         return None
     figure, own, (beside,) = panels(cohort, methods, "Dice against initial rank", palette, 1)
@@ -46,6 +47,7 @@ def draw_rank_chart(cohort: Cohort, palette: Palette) -> Figure | None:
         ranks = sorted({rank for method in methods for rank in cohort.ranks(method)})
         _rank_axis(panel.axes, ranks)
         panel.axes.set_ylabel("mean Dice over organs, %")
+        mark_empty(panel, palette)
     share_dice_axes(own)
     _draw_published(beside, cohort.dataset, palette)
     return figure

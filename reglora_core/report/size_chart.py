@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from matplotlib.figure import Figure  # noqa: TID253
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator  # noqa: TID253
 
 from reglora_core.pictures.style import SMALL_POINTS, Palette
 from reglora_core.report.cohort import Cohort, dice_percent
 from reglora_core.report.figures import (
     Panel,
     color_of,
+    fitted_methods,
     halo,
+    mark_empty,
     mark_of,
     panels,
     share_dice_axes,
@@ -22,6 +25,7 @@ from reglora_core.report.figures import (
 from reglora_core.report.fits import Arm
 from reglora_core.report.labels import OURS, method_label
 
+WIDE = 300.0  # an axis from 1 to this and more has ticks at powers of ten alone
 FAR_BELOW_POINTS = 8.0  # under the median: written at the lower edge, not drawn to scale
 
 
@@ -42,8 +46,7 @@ def draw_size_chart(cohort: Cohort, palette: Palette) -> Figure:
     line joins a method's initial ranks. Methods that train nothing are level lines. What lies far
     below the others is written at the lower edge with its Dice.
     """
-    methods = [arm.method for arm in cohort.arms() if arm.method != "zero-shot"]
-    named = list(dict.fromkeys(methods))
+    named = [method for method in fitted_methods(cohort) if method != "zero-shot"]
     figure, own, _ = panels(cohort, named, "Dice against trainable parameters", palette)
     points = {id(panel): _points(cohort, panel) for panel in own}
     for kind in cohort.kinds:
@@ -81,7 +84,13 @@ def _draw_panel(panel: Panel, points: Sequence[_Point], floor: float, palette: P
     for number, point in enumerate(far):
         text = f"↓ {method_label(point.arm.method)} {point.dice:.1f}"
         _write(panel, text, (0.98, 0.03 + 0.07 * number), (0, 0), "axes fraction", palette)
-    axes.margins(x=0.12, y=0.12)
+    axes.margins(x=0.12, y=0.2 if far else 0.12)
+    low, high = axes.get_xlim()
+    is_wide = high > WIDE * low
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if is_wide else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_label(value)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    mark_empty(panel, palette)
     axes.set_xlabel("parameters (hollow: trained, filled: surviving)")
     axes.set_ylabel("mean Dice over organs, %")
 
@@ -106,6 +115,13 @@ def _draw_method(panel: Panel, points: Sequence[_Point], palette: Palette) -> No
         axes.plot(x[:1], y[:1], **{**hollow, "markersize": look["markersize"] * 0.8})
         if method == OURS:
             _write(panel, str(point.arm.initial_rank), (x[0], y[0]), (0, 5), "data", palette)
+
+
+def count_label(count: float) -> str:
+    """Return a number of parameters as people write it: 500, 20 k, 1.5 M."""
+    if count >= 1e6:
+        return f"{count / 1e6:g} M"
+    return f"{count / 1e3:g} k" if count >= 1e3 else f"{count:g}"
 
 
 def _write(

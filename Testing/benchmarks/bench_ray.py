@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from reglora_core.pool import RayConfig, run_on_ray, run_plain
 
-STUDY = ROOT / "Testing/benchmarks/study/must_hold.json"
+STUDY = ROOT / "Testing/benchmarks/study/must_hold_base.json"
 EMPTY_TASKS = 1000
 
 

@@ -99,6 +99,7 @@ def test_a_study_that_cannot_be_is_refused(
         ({"pretraining": {}}, "neither base nor pretraining"),
         ({"fit": {"steps": -1}}, "steps is -1"),
         ({"fit": {"epochs": 0}}, "epochs is 0"),
+        ({"fit": {"positive": 1.5}}, "positive is 1.5"),
         ({"fit": {"step": 1}}, "unknown entry 'step'"),
         ({"metods": []}, "unknown entry 'metods'"),
         ({"shots": 5}, "shots is 5"),

@@ -48,7 +48,8 @@ class FitConfig:
         epochs: of k steps each, one for each volume; a cosine of the learning rate over them.
         steps: in place of epochs, whatever k is, if not 0.
         crop: edge of a crop in working voxels.
-        crops: crops of one volume in a step; as many around the organ as anywhere.
+        crops: crops of one volume in a step.
+        positive: share of the crops that are around the organ; the others are anywhere.
         shift: largest shift of intensities in HU, 0.1 of FSEFT's window of 425 HU.
         shift_probability: of a crop.
         head_learning_rate: the network's if None, as published.
@@ -62,6 +63,7 @@ class FitConfig:
     steps: int = 0
     crop: int = 96
     crops: int = 6
+    positive: float = 0.5
     shift: float = 42.5
     shift_probability: float = 0.2
     head_learning_rate: float | None = None
@@ -78,6 +80,9 @@ class FitConfig:
             if getattr(self, name) < 1:
                 message = f"fit: {name} is {getattr(self, name)}"
                 raise InputError(message, "choose at least 1")
+        if not 0 <= self.positive <= 1:
+            message = f"fit: positive is {self.positive}"
+            raise InputError(message, "choose a share from 0 to 1")
         if not 0 <= self.shift_probability <= 1 or self.shift < 0:
             message = f"fit: shift is {self.shift} HU, probability {self.shift_probability}"
             raise InputError(message, "choose a shift of at least 0, a probability from 0 to 1")

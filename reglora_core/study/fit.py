@@ -157,8 +157,7 @@ def soft_dice_loss(probability: Tensor, target: Tensor, smooth: float = 1e-5) ->
     """Return 1 - (2 sum pg + s) / (sum p + sum g + s) over all voxels of a batch of crops.
 
     Over the batch, and not per crop: a crop without the organ then counts by its false positives.
-    s is MONAI's: with s = 1 one crop without the organ outweighs many with it, and fits of an
-    organ that the network never saw end with nothing found.
+    s is MONAI's.
     """
     overlap = 2 * (probability * target).sum() + smooth
     return 1 - overlap / (probability.sum() + target.sum() + smooth)
@@ -253,7 +252,7 @@ class _Volume:
 
     def draw(self, config: FitConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return crops (n, c, c, c) and their masks."""
-        boxes = [self._box(config.crop, generator) for _ in range(config.crops)]
+        boxes = [self._box(config, generator) for _ in range(config.crops)]
         crops = [self.hounsfield[box] + _shift(config, generator) for box in boxes]
         return torch.stack(crops), torch.stack([self.mask[box] for box in boxes])
 
@@ -263,16 +262,15 @@ class _Volume:
         box = self._at(middle - crop // 2, crop)
         return self.hounsfield[box], self.mask[box]
 
-    def _box(self, crop: int, generator: torch.Generator) -> tuple[slice, slice, slice]:
-        """Return a crop's box: centred on a voxel of the organ, or anywhere, one as likely."""
-        room = torch.tensor(self.mask.shape) - crop
-        is_positive = bool(torch.rand((), generator=generator) < 0.5) and len(self.inside) > 0
-        if is_positive:
+    def _box(self, config: FitConfig, generator: torch.Generator) -> tuple[slice, slice, slice]:
+        """Return a crop's box: centred on a voxel of the organ, or anywhere."""
+        crop = config.crop
+        chance = float(torch.rand((), generator=generator))
+        if chance < config.positive and len(self.inside) > 0:
             chosen = int(torch.randint(len(self.inside), (), generator=generator))
-            low = self.inside[chosen] - crop // 2
-        else:
-            low = (torch.rand(3, generator=generator) * (room + 1)).long()
-        return self._at(low, crop)
+            return self._at(self.inside[chosen] - crop // 2, crop)
+        room = torch.tensor(self.mask.shape) - crop
+        return self._at((torch.rand(3, generator=generator) * (room + 1)).long(), crop)
 
     def _at(self, low: Tensor, crop: int) -> tuple[slice, slice, slice]:
         """Return the box that begins at an index, moved into the volume."""

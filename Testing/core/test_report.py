@@ -190,12 +190,19 @@ def test_claims_that_do_not_hold_are_missed(
     assert {number for number, one in enumerate(claims) if one.verdict == "missed"} == missed
 
 
-def test_with_a_fit_missing_nothing_is_decided(tmp_path: Path) -> None:
+def test_other_initial_ranks_are_no_part_of_the_claims(tmp_path: Path) -> None:
+    ours = {4: (50.0, 1), 8: (71.0, 4), 32: (70.7, 4), 64: (70.75, 4)}
+    claims = claims_for(tmp_path, ours)  # 4 would vary by 21 points, and lies below LoRA
+    assert [claim.verdict for claim in claims] == ["passed"] * 6
+
+
+def test_with_a_fit_missing_no_claim_that_needs_it_is_decided(tmp_path: Path) -> None:
     claims_for(tmp_path, {8: (71.0, 4), 32: (70.7, 4), 64: (70.75, 4)})
     next((tmp_path / "fits").glob("arena+-r32*")).unlink()
     (cohort,) = cohorts_of(read_study_folder(tmp_path))
     claims = must_hold(cohort)
-    assert {claim.verdict for claim in claims} == {"not decided"}
+    decided = [number for number, one in enumerate(claims) if one.verdict != "not decided"]
+    assert decided == [3, 5]  # pruning from ranks 8 and 64
     assert claims[0].why == "only 2 of 3 organs x draws are finished in every arm"
 
 
@@ -203,7 +210,10 @@ def test_a_rank_or_method_that_the_study_lacks_leaves_claims_open(tmp_path: Path
     claims = claims_for(tmp_path / "ranks", {8: (71.0, 4), 32: (70.7, 4)})
     assert claims[0].why == "no fits of initial rank 64"
     alone = must_hold(cohort_of(tmp_path / "methods", [scored(70)]))
-    assert alone[1].why == "no fits of ARENA+ (ours) and LoRA at k = 5"
+    assert alone[1].why == ("no fits of ARENA+ (ours) and LoRA at k = 5 and initial rank 8, 32, 64")
+    assert [claim.sentence.rpartition(": ")[2] for claim in alone[3:]] == [
+        "initial rank 8", "initial rank 32", "initial rank 64",
+    ]  # fmt: skip
     assert {claim.verdict for claim in alone} == {"not decided"}
 
 

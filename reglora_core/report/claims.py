@@ -79,12 +79,18 @@ class RankRow:
         return self.units == self.expected and self.units > 0
 
 
-def over_ranks(cohort: Cohort, k: int, methods: Sequence[str]) -> list[RankRow]:
+def over_ranks(
+    cohort: Cohort, k: int, methods: Sequence[str], ranks: Sequence[int] = ()
+) -> list[RankRow]:
     """Return methods over the initial ranks, all on the same organs and draws.
 
     Arms that have no fit at all yet are left out.
+
+    Args:
+        ranks: all if none is named.
     """
     arms = [arm for arm in cohort.arms(k=k) if arm.method in methods and arm.initial_rank]
+    arms = [arm for arm in arms if not ranks or arm.initial_rank in ranks]
     own = {arm: units for arm in arms if (units := cohort.units(arm, k))}
     expected = set().union(*(cohort.expected_units(arm, k) for arm in arms))
     shared = [unit for unit in expected if all(unit in units for units in own.values())]
@@ -131,7 +137,7 @@ def _flat(cohort: Cohort) -> Claim:
         f"Over initial ranks 8, 32, 64 at k = {K}, ARENA+'s mean Dice varies by at most "
         f"{DICE_VARIATION_POINTS} point"
     )
-    rows = over_ranks(cohort, K, [OURS])
+    rows = over_ranks(cohort, K, [OURS], RANKS)
     if not rows:
         return _not_measured(sentence, cohort, [OURS])
     return _decided(
@@ -144,7 +150,7 @@ def _flat(cohort: Cohort) -> Claim:
 
 def _above_lora(cohort: Cohort) -> Claim:
     sentence = "ARENA+'s mean Dice, at its lowest, is at or above LoRA's at its best"
-    rows = over_ranks(cohort, K, [OURS, "lora"])
+    rows = over_ranks(cohort, K, [OURS, "lora"], RANKS)
     if len(rows) < 2:
         return _not_measured(sentence, cohort, [OURS, "lora"])
     ours, lora = rows
@@ -158,7 +164,7 @@ def _same_rank(cohort: Cohort) -> Claim:
         "ARENA+'s surviving rank differs by at most "
         f"{RANK_DIFFERENCE_PERCENT:.0f} % between initial ranks"
     )
-    rows = over_ranks(cohort, K, [OURS])
+    rows = over_ranks(cohort, K, [OURS], RANKS)
     if not rows:
         return _not_measured(sentence, cohort, [OURS])
     difference = rows[0].rank_difference_percent
@@ -167,16 +173,18 @@ def _same_rank(cohort: Cohort) -> Claim:
 
 
 def _pruned(cohort: Cohort) -> list[Claim]:
-    rows = over_ranks(cohort, K, [OURS, "gates"])
     sentence = (
         f"At least {PRUNED_PERCENT:.0f} % of the initial parameters are pruned at no more than "
         f"{DICE_LOST_POINTS} points of Dice lost against unpruned gates"
     )
-    if len(rows) < 2:
-        return [_not_measured(sentence, cohort, [OURS, "gates"])]
-    ours, gates = rows
     claims = []
-    for rank in sorted(ours.dice.keys() & gates.dice.keys()):
+    for rank in RANKS:
+        rows = over_ranks(cohort, K, [OURS, "gates"], [rank])
+        whole = f"{sentence}: initial rank {rank}"
+        if len(rows) < 2:
+            claims.append(_not_measured(whole, cohort, [OURS, "gates"], [rank]))
+            continue
+        ours, gates = rows
         lost = gates.dice[rank] - ours.dice[rank]
         pruned, unit = ours.pruned[rank], "parameters"
         if math.isnan(pruned):  # every fit trains the decoder, whose parameters would be counted
@@ -184,7 +192,7 @@ def _pruned(cohort: Cohort) -> list[Claim]:
         is_met = pruned >= PRUNED_PERCENT - ROUNDING and lost <= DICE_LOST_POINTS + ROUNDING
         change = f"{abs(lost):.2f} points {'gained' if lost < -ROUNDING else 'lost'}"
         measured = f"{pruned:.0f} % of the {unit}, {change}"
-        claims.append(_decided(f"{sentence}: initial rank {rank}", measured, is_met, rows, [rank]))
+        claims.append(_decided(whole, measured, is_met, rows, [rank]))
     return claims
 
 
@@ -206,12 +214,16 @@ def _decided(
     return Claim(sentence, measured, "passed" if is_met else "missed")
 
 
-def _not_measured(sentence: str, cohort: Cohort, methods: Sequence[str]) -> Claim:
-    present = {arm.method for arm in cohort.arms(k=K)}
+def _not_measured(
+    sentence: str, cohort: Cohort, methods: Sequence[str], ranks: Sequence[int] = RANKS
+) -> Claim:
+    present = {fit.key.arm.method for fit in cohort.fits
+               if fit.key.k == K and fit.key.arm.initial_rank in ranks}  # fmt: skip
     lacking = [method_label(method) for method in methods if method not in present]
     why = "no organ and draw is finished in every arm"
     if lacking:
-        why = f"no fits of {' and '.join(lacking)} at k = {K}"
+        named = ", ".join(str(rank) for rank in ranks)
+        why = f"no fits of {' and '.join(lacking)} at k = {K} and initial rank {named}"
     return Claim(sentence, "", "not decided", why)
 
 

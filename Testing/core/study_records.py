@@ -88,8 +88,10 @@ def write_plan(folder: Path, records: list[Record], **changes: Any) -> Path:
     fits = {name_of(record): {name: record[name] for name in names} for record in records}
     dataset = records[0]["dataset"]
     plan = {"format": 1, "name": "small", "dataset": dataset, "fits": fits, "skipped": []}
-    path = folder / "plan.json"
-    path.write_text(json.dumps({**plan, **changes}), encoding="utf-8")
+    plan.update(changes)
+    path = folder / "plans" / f"{plan['name']}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(plan), encoding="utf-8")
     return path
 
 

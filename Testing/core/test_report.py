@@ -298,6 +298,18 @@ def test_a_plan_says_which_records_count_and_which_are_missing(tmp_path: Path) -
     assert study.skipped == ("skipped: zero-shot of larynx",)
 
 
+def test_studies_that_share_a_folder_are_reported_together(tmp_path: Path) -> None:
+    base, novel = [scored(70)], [scored(40, organ="larynx", is_novel=True)]
+    write_plan(tmp_path, base, name="base organ")
+    write_plan(tmp_path, novel, name="novel organ", skipped=["skipped: zero-shot of larynx"])
+    write(tmp_path, base[0])
+    study = read_study_folder(tmp_path)
+    assert study.name == "base organ; novel organ"
+    assert study.foreign == ()
+    assert [key.organ for _, key in study.missing] == ["larynx"]
+    assert study.skipped == ("skipped: zero-shot of larynx",)
+
+
 def test_doubled_records_count_once_and_not_at_all_where_they_disagree(tmp_path: Path) -> None:
     write(tmp_path, scored(70), "first")
     write(tmp_path, scored(70), "second")
@@ -334,7 +346,7 @@ def test_a_damaged_plan_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     write(tmp_path, a_record())
     write_plan(tmp_path, [a_record()], fits={"a": {"method": "lora"}})
     assert main(["bench", "report", str(tmp_path)]) == 2
-    assert "plan.json: the study's plan is damaged (no role)" in capsys.readouterr().err
+    assert "small.json: the study's plan is damaged (no role)" in capsys.readouterr().err
 
 
 # The papers' numbers

@@ -58,7 +58,7 @@ def test_a_study_writes_a_record_per_fit_and_makes_none_twice(
     first = json.loads(next(iter(made.values())))
     assert first["dataset"] == "bodies"
     assert list(first["case_dice"]) == ["pt_6"]
-    plan = json.loads((tmp_path / "out" / "plan.json").read_text())
+    plan = json.loads((tmp_path / "out" / "plans" / "small.json").read_text())
     assert (plan["name"], plan["dataset"], plan["skipped"]) == ("small", "bodies", [])
     assert {f"{name}.json" for name in plan["fits"]} == made.keys()
     for name, identity in plan["fits"].items():

@@ -60,9 +60,7 @@ class Document:
 def counts_of(study: StudyFolder) -> str:
     """Return in one sentence how many fits there are and how many are lacking."""
     expected = sum(len(keys) for keys in study.expected.values())
-    source = (
-        "" if study.is_planned else " (no plan.json: every combination that occurs is expected)"
-    )
+    source = "" if study.is_planned else " (no plan: every combination that occurs is expected)"
     left_out = (
         f"{len(study.damaged)} damaged, {len(study.doubled)} doubled and {len(study.foreign)} "
         "foreign record files are left out"

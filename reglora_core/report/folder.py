@@ -1,14 +1,15 @@
 """All records of a study's folder: what is there, what is missing, and what cannot be used.
 
-`plan.json` (written by `reglora bench run`) says which fits the study has. Without it every
-method, rank, organ, k and draw that occurs is expected with every other. Standard library only.
+`plans/NAME.json` (written by `reglora bench run`, one per study in the folder) says which fits
+there are to be. Without any, every method, rank, organ, k and draw that occurs is expected with
+every other. Standard library only.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from reglora_core.errors import InputError
 from reglora_core.report.fits import FORMAT, Fit, FitKey, fit_of, key_of
 
 FITS = "fits"
-PLAN = "plan.json"
+PLANS = "plans"
 OnFile = Callable[[int, int], None]
 
 
@@ -84,7 +85,7 @@ def read_study_folder(folder: Path, on_file: OnFile = lambda done, every: None) 
     if not paths:
         message = f"{folder}: no finished fit (0 records in {FITS}/)"
         raise InputError(message, "run `reglora bench run` first, or name its --out folder")
-    plan = _read_plan(folder / PLAN)
+    plan = _joined([_read_plan(path) for path in sorted((folder / PLANS).glob("[!.]*.json"))])
     fits, damaged, foreign = [], [], []
     for number, path in enumerate(paths, start=1):
         try:
@@ -130,9 +131,16 @@ def _read_object(path: Path) -> dict[str, Any]:
     return entries
 
 
-def _read_plan(path: Path) -> _Plan | None:
-    if not path.exists():
+def _joined(plans: Sequence[_Plan]) -> _Plan | None:
+    """Return all studies of a folder as one; None of none."""
+    if not plans:
         return None
+    fits = {name: own for plan in plans for name, own in plan.fits.items()}
+    skipped = tuple(dict.fromkeys(line for plan in plans for line in plan.skipped))
+    return _Plan("; ".join(plan.name for plan in plans), fits, skipped)
+
+
+def _read_plan(path: Path) -> _Plan:
     try:
         entries = _read_object(path)
         if entries.get("format") != FORMAT:

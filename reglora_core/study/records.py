@@ -1,14 +1,16 @@
 """One finished fit, one JSON file: `fits/NAME.json` in the folder of a study.
 
 NAME says what was fitted and ends in a checksum of everything that the result depends on: a fit
-of other settings, or on another base network, is another fit. `plan.json` says which fits the
-study has, finished or not. docs/study.md has the entries. Standard library only.
+of other settings, or on another base network, is another fit. `plans/NAME.json` says which
+fits the study of that name has, finished or not. docs/study.md has the entries. Standard library
+only.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +20,7 @@ from reglora_core.study.plan import FitPlan, Skip
 from reglora_core.writing import write_text
 
 FORMAT = 1
-PLAN = "plan.json"
+PLANS = "plans"
 Record = dict[str, Any]
 
 
@@ -42,8 +44,9 @@ def write_plan(
     Raises:
         OutputError: it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / PLAN
+    file_name = re.sub(r"[^A-Za-z0-9_+-]+", "-", study["name"]).strip("-") or "study"
+    path = folder / PLANS / f"{file_name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     listed = {name: _identity(plan) for name, plan in fits.items()}
     plan = {"format": FORMAT, **study, "fits": listed, "skipped": [str(skip) for skip in skips]}
     write_text(path, json.dumps(plan, indent=1) + "\n")

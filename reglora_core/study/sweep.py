@@ -83,7 +83,7 @@ def run_study(
     Args:
         config: of the study.
         data: folder of its dataset.
-        out: `plan.json` gets the list of fits, `fits/` the records, `base/` the
+        out: `plans/` gets the list of fits, `fits/` the records, `base/` the
             base network where the study pre-trains one.
         where: in this process or on Ray.
         report: receives progress and a warning per failure; may raise `Cancelled`.

@@ -295,9 +295,12 @@ class _Run:
         self.known_classes: dict[str, KnownClass] = {}
 
     def report(self, event: str, /, **fields: object) -> None:
-        """Pass an event on, with the time left; stop where the budget is spent."""
+        """Pass an event on, with the time left; stop where the budget is spent.
+
+        But not between windows: what is fitted is used, though that takes longer than planned.
+        """
         left = self._seconds_to_train()
-        if event == "progress":
+        if event == "progress" and fields.get("stage") != "windows":
             if left < 0 and self.has_result and self.job.steps is None:
                 raise _OutOfTime
             step, steps = fields.get("step"), fields.get("steps")
@@ -366,7 +369,7 @@ class _Run:
         heads = fit_heads(self.model, self.task, self.task.paintings, self.generator, self.report)
         experts = ExpertScores(self.task, self.task.paintings)
         start = time.monotonic()
-        own = probabilities(self.model, heads, self.task.paintings)
+        own = probabilities(self.model, heads, self.task.paintings, self.report)
         self.pass_seconds = time.monotonic() - start
         scores = experts.fused(own, self.task.groups)
         return Fitted(heads, experts, own, scores, is_adapted=bool(self.earlier))

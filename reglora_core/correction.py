@@ -134,7 +134,7 @@ def correct(
     warm = WarmHeads(earlier, config)
     heads = fit_heads(model, task, task.paintings, generator, report, warm)
     every = heads if start.new else [*earlier, *heads]  # the earlier ones know nothing of a new one
-    own = probabilities(model, every, task.paintings)
+    own = probabilities(model, every, task.paintings, report)
     experts = ExpertScores(task, task.paintings)
     known = start.adapter.held_out_dice
     return Fitted(

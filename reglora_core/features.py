@@ -15,11 +15,13 @@ import torch.nn.functional as F  # noqa: TID253
 from monai.data.utils import dense_patch_slices  # noqa: TID253
 from torch import nn  # noqa: TID253
 
+from reglora_core.events import Report, ignore
 from reglora_core.intensity import AIR_HU
 from reglora_core.models.base import BaseModel, Family
 from reglora_core.scan import Box
 
 OVERLAP = 0.25
+MANY = 20  # windows: fewer are soon done
 AIR_ONLY_HU = -700.0  # a window without anything denser holds no body
 
 
@@ -149,14 +151,25 @@ def inner_weight(shape: torch.Size) -> torch.Tensor:
 
 
 def each_window(
-    model: BaseModel, hounsfield: torch.Tensor
+    model: BaseModel, hounsfield: torch.Tensor, report: Report = ignore
 ) -> Iterator[tuple[Box, list[torch.Tensor] | None]]:
     """Yield each window's box and its feature maps, or None where it holds nothing but air.
 
-    As many windows go through the network together as the model says.
+    As many windows go through the network together as the model says. Where there are many, the
+    report is told after each, and may raise to stop.
     """
+    parts = windows(hounsfield, model.patch, model.stride)
+    for number, found in enumerate(_maps_of_each(model, parts), start=1):
+        yield found
+        if len(parts) >= MANY:
+            report("progress", stage="windows", step=number, steps=len(parts))
+
+
+def _maps_of_each(
+    model: BaseModel, parts: list[Window]
+) -> Iterator[tuple[Box, list[torch.Tensor] | None]]:
     together: list[Window] = []
-    for window in windows(hounsfield, model.patch, model.stride):
+    for window in parts:
         if float(window.hounsfield.max()) < AIR_ONLY_HU:
             yield window.box, None
             continue

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import torch  # noqa: TID253
 
-from reglora_core.events import Report
+from reglora_core.events import Report, ignore
 from reglora_core.experts import (
     Interpolation,
     PaintedGrid,
@@ -206,10 +206,13 @@ class ExpertScores:
 
 
 def probabilities(
-    model: BaseModel, heads: Sequence[Head], paintings: Sequence[Painting]
+    model: BaseModel,
+    heads: Sequence[Head],
+    paintings: Sequence[Painting],
+    report: Report = ignore,
 ) -> Probabilities:
     """Return the heads' mean probabilities per painting."""
-    return [head_scores(model, heads, painting.scan) for painting in paintings]
+    return [head_scores(model, heads, painting.scan, report) for painting in paintings]
 
 
 def held_out_slices(painting: Painting) -> list[int]:
@@ -297,7 +300,7 @@ def try_out(
         return None
     heads = fit_heads(model, task, kept, generator, report)
     experts = ExpertScores(replace(task, given=()), kept)
-    by_heads = probabilities(model, heads, kept)
+    by_heads = probabilities(model, heads, kept, report)
     dice = held_out_dice(task, whole, experts.fused(by_heads, task.groups))
     return Trial(whole, kept, heads, experts, by_heads, dice)
 
@@ -358,7 +361,7 @@ class Refinement:
             for layer, (asked, possible) in refiner.clipped.items()
         ]
         refiner.train(list(self.task.paintings), self.config.steps, self.report)
-        refined = probabilities(self.model, refiner.heads, self.task.paintings)
+        refined = probabilities(self.model, refiner.heads, self.task.paintings, self.report)
         result.heads = list(refiner.heads)
         result.by_heads = _mean(first.by_heads, refined)
         result.scores = first.experts.fused(result.by_heads, self.task.groups)
@@ -368,7 +371,7 @@ class Refinement:
     def _tried(self, refiner: Refiner, trial: Trial) -> dict[str, float | None]:
         """Train half the steps on the reduced paint; return the held-out Dice with the update."""
         refiner.train(list(trial.kept), self.config.steps // 2, self.report)
-        after = probabilities(self.model, refiner.heads, trial.kept)
+        after = probabilities(self.model, refiner.heads, trial.kept, self.report)
         mixed = _mean(trial.by_heads, after)
         fused = trial.experts.fused(mixed, self.task.groups)
         return held_out_dice(self.task, trial.whole, fused)

@@ -88,14 +88,14 @@ def segment(adapter: Adapter, model: BaseModel, scan: Scan, report: Report = ign
     by_classes: torch.Tensor | None = None
     if known is not None:  # before the update changes the features that the classes read
         by_classes, model = with_enough_memory(
-            lambda plain: head_scores(plain, [known], scan), model, report
+            lambda plain: head_scores(plain, [known], scan, report), model, report
         )
     adapter.attach_to(model)
     merge_trained(model.network)
     heads = adapter.build_heads(model)
 
     def work(with_model: BaseModel) -> LabelMap:
-        scores = head_scores(with_model, heads, scan)
+        scores = head_scores(with_model, heads, scan, report)
         if by_classes is not None:
             scores = mixed(scores, by_classes, adapter.groups, adapter.known_organs)
         groups = split_groups(scores, adapter.groups)

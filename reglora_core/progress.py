@@ -11,6 +11,7 @@ STAGES = {
     "read": "reading",
     "head": "fitting the head",
     "refine": "adapting",
+    "windows": "running the network",
     "write": "writing",
     "pretrain": "pre-training",
     "download": "downloading (MB)",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np  # noqa: TID253
 import torch  # noqa: TID253
 
+from reglora_core.events import Report, ignore
 from reglora_core.features import each_window, inner_weight
 from reglora_core.grids import Grid
 from reglora_core.head import Groups, Head
@@ -17,11 +18,14 @@ from reglora_core.scan import Box, Scan
 PLANES_AT_A_TIME = 8
 
 
-def head_scores(model: BaseModel, heads: Sequence[Head], scan: Scan) -> torch.Tensor:
+def head_scores(
+    model: BaseModel, heads: Sequence[Head], scan: Scan, report: Report = ignore
+) -> torch.Tensor:
     """Return the mean probabilities of the heads within the body's box.
 
     Windows are blended by Gaussian weights; windows of air are background without a network.
-    What a network said of single slices is smoothed across them.
+    What a network said of single slices is smoothed across them. The report is told of each of
+    many windows, and may raise to stop.
 
     Returns:
         (outputs, z, y, x): per group its background, then its organs.
@@ -31,7 +35,7 @@ def head_scores(model: BaseModel, heads: Sequence[Head], scan: Scan) -> torch.Te
     inside = scan.inside
     total: torch.Tensor | None = None
     weight_sum = torch.zeros(())
-    for box, maps in each_window(model, inside):
+    for box, maps in each_window(model, inside, report):
         if maps is None:
             own = _air(heads[0], box)
         else:

@@ -208,6 +208,7 @@ def _statusText(run: Run) -> str:
         "read": _("reading the volume"),
         "head": _("learning a first result"),
         "refine": _("refining it"),
+        "windows": _("running the network"),
         "write": _("writing the result"),
     }
     stage = stages.get(run.progress.stage, run.progress.stage) or _("starting")

@@ -10,7 +10,10 @@ import phantom
 import pytest
 import SimpleITK as sitk  # noqa: TID253
 import torch  # noqa: TID253
+from quick import Events
 
+from reglora_core.errors import Cancelled
+from reglora_core.features import MANY
 from reglora_core.grids import Grid
 from reglora_core.head import Head, HeadConfig
 from reglora_core.models.base import BaseModel
@@ -131,3 +134,24 @@ def test_windows_of_air_are_background(small_model: BaseModel, heads: list[Head]
     # windows of 32 planes at 0, 24, 48, 64: planes 32 to 47 lie in windows of air alone
     assert (scores[0, 33:47] == 1).all()
     assert (scores[1:, 33:47] == 0).all()
+
+
+def test_many_windows_are_told_of_and_can_be_stopped_between(
+    small_model: BaseModel, heads: list[Head]
+) -> None:
+    scan = prepare_scan(Path("ct"), phantom.image_of(phantom.body()[0]), 3.0)
+    events = Events()
+    head_scores(small_model, heads, scan, events)  # one window
+    assert events.seen == []
+    slices = replace(small_model, patch=(16, 16, 32))
+    head_scores(slices, heads, scan, events)
+    assert [event["stage"] for event in events.seen] == ["windows"] * len(events.seen)
+    steps = [(event["step"], event["steps"]) for event in events.seen]
+    assert len(steps) >= MANY
+    assert steps == [(k + 1, len(steps)) for k in range(len(steps))]
+
+    def stop(event: str, /, **fields: object) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        head_scores(slices, heads, scan, stop)

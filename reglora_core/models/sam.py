@@ -19,7 +19,6 @@ from typing import Any
 import torch  # noqa: TID253
 import torch.nn.functional as F  # noqa: TID253
 from torch import nn  # noqa: TID253
-from torch.utils.checkpoint import checkpoint  # noqa: TID253
 
 from reglora_core.errors import ModelError
 from reglora_core.models.inputs import InputRange
@@ -183,7 +182,7 @@ class SamFamily:
         planes = as_slices(self.inputs.scaled(hounsfield), self.axis)
         batch, count = planes.shape[:2]
         grey = planes.flatten(0, 1)[:, None]
-        embedding = encode(network.image_encoder, self._images(network, grey))
+        embedding = network.image_encoder(self._images(network, grey))
         levels = (embedding, grey, decoded(network, embedding))
         stacks = (level.reshape(batch, count, *level.shape[1:]).transpose(1, 2) for level in levels)
         return [as_volume(stack, self.axis) for stack in stacks]
@@ -196,22 +195,6 @@ class SamFamily:
         if self.inputs.onto[1] == COLOUR:
             images = (images - network.pixel_mean) / network.pixel_std
         return images
-
-
-def encode(encoder: Any, images: torch.Tensor) -> torch.Tensor:
-    """Return the embedding (n, channels, tokens, tokens) of images (n, 3, pixels, pixels).
-
-    For training, blocks are computed once more on the way back instead of keeping what they
-    computed: one attention to a whole image of 1024 x 1024 pixels takes 0.8 GB in ViT-B.
-    """
-    hidden = encoder.patch_embed(images) + encoder.pos_embed
-    for block in encoder.blocks:
-        if torch.is_grad_enabled():
-            hidden = checkpoint(block, hidden, use_reentrant=False)
-        else:
-            hidden = block(hidden)
-    embedding: torch.Tensor = encoder.neck(hidden.permute(0, 3, 1, 2))
-    return embedding
 
 
 def decoded(network: Any, embedding: torch.Tensor) -> torch.Tensor:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from statistics import fmean
 
 import pytest
 import torch  # noqa: TID253
-from torch import Tensor, nn  # noqa: TID253
+from torch import nn  # noqa: TID253
 
 from reglora_core.errors import InputError
 from reglora_core.lora import LowRankConfig, adapter_state, adapters, add_adapters, gates
@@ -20,8 +19,8 @@ from reglora_core.proximal import (
     build_optimizer,
     soft_threshold_,
 )
+from teachers import TRUE_RANK, Regression, few_noisy_shots
 
-TRUE_RANK = 3
 INITIAL_RANKS = (8, 32, 64)
 
 
@@ -36,54 +35,6 @@ def one_thread() -> Iterator[None]:
 
 def a_generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-@dataclass
-class Regression:
-    """y = (W + D) x + noise, with W 64 x 80 and D of a low rank (singular values 2 to 1)."""
-
-    network: nn.Sequential
-    inputs: Tensor
-    outputs: Tensor
-    change: Tensor
-    generator: torch.Generator
-
-    @classmethod
-    def of_seed(cls, seed: int, noise: float = 0.1, true_rank: int = TRUE_RANK) -> Regression:
-        g = a_generator(seed)
-        network = nn.Sequential(nn.Linear(80, 64, bias=False))
-        weight = torch.randn(64, 80, generator=g) / 80**0.5
-        network[0].weight.data = weight
-        left = torch.linalg.qr(torch.randn(64, true_rank, generator=g))[0]
-        right = torch.linalg.qr(torch.randn(80, true_rank, generator=g))[0]
-        change = left * torch.linspace(2, 1, true_rank) @ right.T
-        inputs = torch.randn(1000, 80, generator=g)
-        noise_of_outputs = noise * torch.randn(1000, 64, generator=g)
-        return cls(network, inputs, inputs @ (weight + change).T + noise_of_outputs, change, g)
-
-    def fit(
-        self, config: LowRankConfig, steps: int = 1000, learning_rate: float = 1e-3
-    ) -> ProximalOptimizer:
-        add_adapters(self.network, ["0"], config, self.generator)
-        optimizer = build_optimizer(
-            self.network, config, learning_rate=learning_rate, annealing=Annealing(steps)
-        )
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer.optimizer, steps)
-        for _ in range(steps):
-            batch = torch.randint(1000, (64,), generator=self.generator)
-            (self.network(self.inputs[batch]) - self.outputs[batch]).square().mean().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            cosine.step()
-        return optimizer
-
-    def error(self) -> float:
-        """||B diag(g) A - D|| / ||D||."""
-        return float((self.update() - self.change).norm() / self.change.norm())
-
-    def update(self) -> Tensor:
-        update = adapters(self.network)["0"]
-        return (update.scaled_up() @ update.down).detach()
 
 
 def a_small_network(config: LowRankConfig) -> nn.Sequential:
@@ -255,56 +206,16 @@ def test_arena_plus_finds_a_rank_above_eight(rank: int) -> None:
     assert optimizer.effective_ranks() == {"0": 12}
 
 
-def few_noisy_shots(rank: int, seed: int, penalty: float | None = None) -> tuple[int, float]:
-    """Fit a voxel classifier to 400 labels of which every tenth is wrong: no rank is the true one.
-
-    Returns:
-        The surviving columns of its two layers and its soft Dice loss on 2,000 other voxels.
-    """
-    config, steps, g = LowRankConfig("arena+", rank, penalty), 160, a_generator(seed)
-    torch.manual_seed(3)
-    network = nn.Sequential(
-        *(part for _ in range(2) for part in (nn.Linear(64, 64), nn.LayerNorm(64), nn.GELU())),
-        nn.Linear(64, 1),
-    )
-    inputs = torch.randn(2400, 64, generator=g)
-    score = inputs[:, :4].prod(1) + inputs[:, 4:12].sum(1)
-    labels = (score > score.quantile(0.75)).float()
-    wrong = torch.rand(400, generator=g) < 0.1
-    shots = torch.where(wrong, 1 - labels[:400], labels[:400])
-    add_adapters(network, ["0", "3"], config, g)
-    head = list(network[-1].requires_grad_(True).parameters())
-    optimizer = build_optimizer(
-        network,
-        config,
-        learning_rate=4e-3,
-        head_parameters=head,
-        head_learning_rate=1e-2,
-        annealing=Annealing(steps),
-    )
-
-    def loss(index: Tensor, truth: Tensor) -> Tensor:
-        probability = network(inputs[index])[:, 0].sigmoid()
-        return 1 - 2 * (probability * truth).sum() / (probability.sum() + truth.sum())
-
-    for _ in range(steps):
-        batch = torch.randint(400, (48,), generator=g)
-        optimizer.zero_grad()
-        loss(batch, shots[batch]).backward()
-        optimizer.step()
-    others = torch.arange(400, 2400)
-    with torch.no_grad():
-        return sum(optimizer.effective_ranks().values()), float(loss(others, labels[others]))
-
-
 def test_arena_plus_comes_to_the_same_from_any_initial_rank_where_no_rank_is_true() -> None:
-    fits = {rank: [few_noisy_shots(rank, seed) for seed in range(4)] for rank in INITIAL_RANKS}
-    ranks = [sum(rank for rank, _ in own) for own in fits.values()]
-    losses = [fmean(loss for _, loss in own) for own in fits.values()]
+    def fits(rank: int, penalty: float | None = None) -> tuple[int, float]:
+        config = LowRankConfig("arena+", rank, penalty)
+        ranks, losses = zip(*(few_noisy_shots(config, seed) for seed in range(4)), strict=True)
+        return sum(ranks), fmean(losses)
+
+    ranks, losses = zip(*(fits(rank) for rank in INITIAL_RANKS), strict=True)
     assert max(ranks) <= 1.2 * min(ranks)
     assert 4 * 2 <= min(ranks) <= 4 * 8  # at least half of the 16 columns of rank 8 are gone
-    unpruned = fmean(few_noisy_shots(8, seed, penalty=0.0)[1] for seed in range(4))
-    assert max(losses) < unpruned + 0.02
+    assert max(losses) < fits(8, penalty=0.0)[1] + 0.02
 
 
 @pytest.mark.parametrize("rank", INITIAL_RANKS)

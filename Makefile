@@ -21,7 +21,7 @@ HOST := .venv-host/bin
 SAMPLE := .cache/sample
 HOST_TEST := QT_QPA_PLATFORM=offscreen $(HOST)/python -m pytest
 
-.PHONY: help demo pictures test lint core-tests host-tests bench bench-accuracy clean
+.PHONY: help demo pictures test lint core-tests host-tests bench bench-accuracy bench-gpu clean
 
 help:
 	@echo 'make demo    organs of a real CT from five painted slices: a table and pictures in demo/'
@@ -29,6 +29,7 @@ help:
 	@echo 'make lint    ruff and mypy alone'
 	@echo 'make bench   seconds and memory, beside another LoRA; not a test'
 	@echo 'make bench-accuracy   Dice on every labelled scan, beside Slicer (OPTIONS=--quick); hours'
+	@echo 'make bench-gpu   training and prediction on a GPU, beside a plain loop and PEFT (OPTIONS=--small: on a CPU)'
 	@echo 'make clean   remove what these made: environments, sample, results'
 
 demo: .venv/.core .venv/.anchor $(SAMPLE)/structures.csv
@@ -70,6 +71,9 @@ bench: .venv-bench/.ready $(SAMPLE)/structures.csv
 bench-accuracy: .venv/.core .venv/.anchor $(SAMPLE)/structures.csv
 	@$(BIN)/python Testing/benchmarks/bench_accuracy.py run --sample $(SAMPLE) \
 		--out bench/accuracy $(OPTIONS)
+
+bench-gpu: .venv-bench/.ready
+	@.venv-bench/bin/python Testing/benchmarks/bench_gpu.py --out bench $(OPTIONS)
 
 clean:
 	rm -rf .venv .venv-bench .venv-host .cache demo bench build dist *.egg-info

@@ -53,7 +53,7 @@ from reglora_core.models.unet3d import UNet3D
 TABLE = Path(forecast.__file__).with_name("models") / "memory.json"
 ORGANS = 10
 PRECISIONS = ("single", "half")
-SMALL = (("reglora-tiny", 2, 64), ("suprem-segresnet", 16, 64), ("swinunetr", 24, 64))
+SMALL = (("reglora-tiny", 2, 64), ("suprem-segresnet", 16, 64), ("swinunetr", 24, 96))
 VOXELS = 3000  # of a training step (RefineConfig)
 DRAWN = 48_000  # for the heads, per scan (fit.VOXELS, twice)
 FILTERS = {"suprem-segresnet": 16, "monai-wholebody": 32, "monai-wholebody-3mm": 32}
@@ -229,7 +229,7 @@ def check_runs(shape: tuple[int, int, int], models: list[str]) -> None:
     """Adapt and predict on a synthetic CT of 1.5 mm, with weights drawn at random."""
     with tempfile.TemporaryDirectory() as place:
         home = Path(place)
-        image, labels = _synthetic(home, shape)
+        image, labels = synthetic_case(home, shape)
         for name in models:
             entry = registry.model_entry(name)
             if not entry.weights:
@@ -256,8 +256,13 @@ def _check_run(home: Path, what: str, arguments: list[Any]) -> None:
     _say(what, needed, usage.ru_maxrss * 1024)
 
 
-def _synthetic(folder: Path, shape: tuple[int, int, int]) -> tuple[Path, Path]:
-    """Write a noisy body with ten organs, each a box, and five painted slices of it."""
+def synthetic_case(
+    folder: Path, shape: tuple[int, int, int], spacing: tuple[float, float, float] = (1.5,) * 3
+) -> tuple[Path, Path]:
+    """Write a noisy body with ten organs, each a box, and five painted slices of it.
+
+    `shape` is z, y, x and `spacing` x, y, z, in mm.
+    """
     generator = torch.Generator().manual_seed(0)
     voxels = 40 + 20 * torch.randn(shape, generator=generator)
     painted = torch.zeros(shape, dtype=torch.uint8)
@@ -273,7 +278,7 @@ def _synthetic(folder: Path, shape: tuple[int, int, int]) -> tuple[Path, Path]:
     paths = folder / "image.nrrd", folder / "labels.nrrd"
     for path, array in zip(paths, (voxels.short(), painted), strict=True):
         image = sitk.GetImageFromArray(array.numpy())
-        image.SetSpacing((1.5, 1.5, 1.5))
+        image.SetSpacing(spacing)
         sitk.WriteImage(image, str(path))
     return paths
 

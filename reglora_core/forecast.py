@@ -25,7 +25,7 @@ FLOAT = 4  # bytes
 MAPS = {"adapt": 8, "predict": 2}  # of scores, alive while a window goes through the network
 NATIVE = {"adapt": 20, "predict": 12}  # bytes per voxel of the image, labels, and their copies
 SAMPLES = 1.5  # copies of the drawn voxels' features
-PROCESS = 520 * 10**6  # Python with PyTorch, MONAI and SimpleITK
+PROCESS = 700 * 10**6  # Python with PyTorch, MONAI and SimpleITK, and what torch keeps
 TRAINED = 4  # a trained value, its gradient and AdamW's two moments
 
 EXAMPLE = "a CT of 512x512x300, ten organs"

@@ -474,7 +474,8 @@ def test_a_small_run_from_scan_to_table(tmp_path, small_weights):
         assert ours[name] == pytest.approx(
             phantom.dice(found == value, expected == value), abs=1e-4
         )
-    assert "head and neck CT | coronal | 3 | 1 |" in (out / "summary.md").read_text(encoding="utf-8")
+    page = (out / "summary.md").read_text(encoding="utf-8")
+    assert "head and neck CT | coronal | 3 | 1 |" in page
     again = bench("run", *options)
     assert again.returncode == 0
     assert "jobs are finished already" in again.stderr

@@ -153,7 +153,9 @@ def rows_of_lora(
     python: Path, out: Path, networks: list[str], threads: list[str]
 ) -> list[dict[str, object]]:
     """Run bench_lora.py with a Python that has peft."""
-    has_peft = subprocess.run([python, "-c", "import peft"], capture_output=True, check=False)
+    has_peft = subprocess.run(
+        [python, "-c", "import torchvision_operators, peft"], capture_output=True, check=False
+    )
     if has_peft.returncode != 0:
         sys.stdout.write(f"{python} has no peft (`make bench` installs it); left out\n")
         return []

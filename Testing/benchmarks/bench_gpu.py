@@ -39,6 +39,10 @@ from reglora_core.process import tune_process
 
 tune_process()  # as the command line does; before torch is loaded
 
+import torchvision_operators
+
+OPERATORS = torchvision_operators.OPERATORS  # PEFT needs them; before MONAI is loaded
+
 import torch  # noqa: TID253
 from torch import nn  # noqa: TID253
 from torch.utils.flop_counter import FlopCounterMode  # noqa: TID253

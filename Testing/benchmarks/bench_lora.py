@@ -29,6 +29,10 @@ from reglora_core.process import tune_process
 
 tune_process()  # as the command line does; before torch is loaded
 
+import torchvision_operators
+
+OPERATORS = torchvision_operators.OPERATORS  # PEFT needs them; before MONAI is loaded
+
 import torch  # noqa: TID253
 from monai.networks.nets import DynUNet, SwinUNETR  # noqa: TID253
 from torch import Tensor, nn  # noqa: TID253

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import torch  # noqa: TID253
 
+import torchvision_operators  # noqa: F401
 from reglora_core.methods.adaptation import MethodConfig, begin
 from reglora_core.models.base import BaseModel
 from reglora_core.models.families import family_of

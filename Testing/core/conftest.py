@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,31 +10,12 @@ import pytest
 import torch  # noqa: TID253
 from quick import shorten_fits
 
+import torchvision_operators  # noqa: F401  # before MONAI is imported
+
 if TYPE_CHECKING:
     from reglora_core.models.base import BaseModel
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def _declare_operators() -> list[torch.library.Library]:
-    """Let torchvision be imported where its compiled operators do not fit torch.
-
-    None of them is run: `segment_anything`'s networks use none.
-    """
-    found = find_spec("torchvision")
-    if found is None or found.origin is None:
-        return []
-    try:
-        torch.ops.load_library(Path(found.origin).with_name("_C.so"))
-    except OSError:
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        return [library]
-    return []
-
-
-OPERATORS = _declare_operators()  # before MONAI, which imports torchvision if it is there
 
 
 @pytest.fixture(scope="session")

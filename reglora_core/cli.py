@@ -22,7 +22,6 @@ from reglora_core.job import DEVICES, METHODS, PRECISIONS, AdaptJob, Job, Predic
 from reglora_core.models.command import add_models
 from reglora_core.process import tune_process
 from reglora_core.progress import ProgressBar, cancel_on_interrupt
-from reglora_core.report.command import add_report
 from reglora_core.study.command import add_pool, add_run, pool_of
 
 NOT_A_DEVICE = "Research use only: not a medical device."
@@ -256,7 +255,16 @@ def _add_bench(commands: Any) -> None:
     )
     check.add_argument("--data", required=True, type=Path, metavar="DIR", help="its folder")
     add_run(actions)
-    add_report(actions)
+    report = actions.add_parser("report", help="tables and figures of a study")
+    report.set_defaults(work=_report)
+    report.add_argument("study", type=Path, metavar="STUDYDIR", help="folder that bench run wrote")
+    report.add_argument("--out", type=Path, metavar="DIR", help="default STUDYDIR/report")
+
+
+def _report(options: argparse.Namespace) -> int:
+    from reglora_core.report.command import run
+
+    return run(options)
 
 
 def _adapt(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reglora_core.events import Report, Reporter, ignore
 from reglora_core.output import output_folder
@@ -65,14 +65,6 @@ class Written:
     study: StudyFolder
     claims: dict[str, list[Claim]]
     page: Path
-
-
-def add_report(actions: Any) -> None:
-    """Add `report` to the actions of `reglora bench`."""
-    parser = actions.add_parser("report", help="tables and figures of a study")
-    parser.set_defaults(work=run)
-    parser.add_argument("study", type=Path, metavar="STUDYDIR", help="folder that bench run wrote")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default STUDYDIR/report")
 
 
 def run(options: argparse.Namespace) -> int:

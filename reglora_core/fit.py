@@ -32,12 +32,11 @@ from reglora_core.methods.trained import load_trained_state, remove_trained, tra
 from reglora_core.models.base import BaseModel
 from reglora_core.organs import Organ
 from reglora_core.refine import RefineConfig, Refiner
-from reglora_core.samples import Painting, Voxels, draw_voxels, samples_of
+from reglora_core.samples import VOXELS, Painting, Voxels, draw_voxels, samples_of
 from reglora_core.scores import head_scores, split_groups
 
 FRACTION_OF_DENSE = 5  # of densely annotated volumes one fifth is held out, in one block
 DENSE = 20  # annotated slices from which on a volume counts as densely annotated
-VOXELS = 24_000  # drawn per scan and head
 # of the held-out Dice; with less the update went wrong (docs/decisions/held-out.md)
 MUST_KEEP = 0.5
 

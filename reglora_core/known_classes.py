@@ -21,9 +21,8 @@ import torch  # noqa: TID253
 from reglora_core.head import SLAB, Groups
 from reglora_core.methods.heads import FinestHead, TrainedClasses, trained_classes
 from reglora_core.models.base import BaseModel
-from reglora_core.samples import Painting, draw_voxels, samples_of
+from reglora_core.samples import VOXELS, Painting, draw_voxels, samples_of
 
-VOXELS = 24_000  # drawn per scan to compare organs and classes on
 MIN_DICE = 0.4  # on the painted slices, below which a class is not taken along
 SHARE = 0.5  # of a known class in the mean with the heads
 

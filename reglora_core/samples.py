@@ -13,6 +13,7 @@ from reglora_core.head import Groups, Samples
 from reglora_core.models.base import BaseModel
 from reglora_core.scan import Scan
 
+VOXELS = 24_000  # drawn per scan, and per head
 MAX_CANDIDATES = 4_000_000  # voxels of the annotated slices looked at
 
 

@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 from reglora_core.models.entry import ModelEntry
 
-CROP = 64  # working voxels along each axis; of a training step
+CROP = 64  # working voxels along each axis; of a training step, where it is no slice
+COARSE = 4  # voxels along each axis at the coarsest level, to train in 16 bits on a CPU
 DRAWN = 48_000  # voxels drawn per scan, for the heads
 FLOAT = 4  # bytes
 MAPS = {"adapt": 8, "predict": 2}  # of scores, alive while a window goes through the network
@@ -59,6 +60,7 @@ class Setting:
     Attributes:
         command: what is done.
         is_half: in 16 bits where PyTorch's autocast does.
+        is_gpu: where; a CPU trains in 32 bits where the coarsest level has few voxels.
         patch: the largest window; None: the model's own.
         organs: how many.
         trains_all: the whole network is trained, not an update of it.
@@ -66,6 +68,7 @@ class Setting:
 
     command: Command = "adapt"
     is_half: bool = False
+    is_gpu: bool = False
     patch: tuple[int, int, int] | None = None
     organs: int = 10
     trains_all: bool = False
@@ -123,7 +126,11 @@ def forecast(entry: ModelEntry, size: ScanSize, setting: Setting) -> Forecast | 
         for length, limit in zip(size.working_shape, patch, strict=True)
     )
     window = _activations(row["window"], voxels, setting.is_half)
-    step = _activations(row["step"], min(CROP, *patch) ** 3, setting.is_half) if is_adapt else 0
+    step = 0
+    if is_adapt:
+        crop = patch if entry.sees_slices else (min(CROP, *patch),) * 3
+        is_fine = setting.is_gpu or min(crop) >= COARSE * stride
+        step = _activations(row["step"], math.prod(crop), setting.is_half and is_fine)
     trained = row["trained"] + (row["weights"] if setting.trains_all else 0)
     scores = (setting.organs + 1) * FLOAT
     scores *= size.working_voxels or math.prod(size.working_shape)
@@ -175,8 +182,8 @@ def counted_channels(entry: ModelEntry) -> int | None:
 
 
 def _activations(counted: dict[str, int], voxels: int, is_half: bool) -> int:
-    """Return the bytes for a number of voxels: as many for each as in the counted cube."""
-    return round(counted["half" if is_half else "single"] * voxels / counted["edge"] ** 3)
+    """Return the bytes for a number of voxels: as many for each as where they were counted."""
+    return round(counted["half" if is_half else "single"] * voxels / counted["voxels"])
 
 
 @cache

@@ -33,10 +33,10 @@ def prepare(model: BaseModel, scans: Sequence[Scan], setting: Setting, report: R
     if sum(model.widths) != counted_channels(model.entry):
         return model
     is_half = choose_precision(model.precision, model.device) != "float32"
-    setting = replace(setting, is_half=is_half, patch=model.patch)
+    is_gpu = model.device.type == "cuda"
+    setting = replace(setting, is_half=is_half, is_gpu=is_gpu, patch=model.patch)
     found = forecast(model.entry, _size_of(scans), setting)
     assert found is not None  # it was counted
-    is_gpu = model.device.type == "cuda"
     free = torch.cuda.mem_get_info(model.device)[0] if is_gpu else free_memory_bytes()
     report("memory", device=model.device.type, **found.to_dict(), free=free)
     if is_gpu:

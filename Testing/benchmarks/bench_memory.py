@@ -17,6 +17,7 @@ on a synthetic CT, published networks with weights drawn at random.
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import subprocess
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +41,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: TID253
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: TID253
 from torch.utils._pytree import tree_leaves  # noqa: TID253
 
+import bench_sam
 from reglora_core import forecast
 from reglora_core.events import parse
 from reglora_core.features import sample_maps
+from reglora_core.grids import Shape
 from reglora_core.head import Head, HeadConfig
 from reglora_core.methods.adaptation import MethodConfig, begin
-from reglora_core.models import registry, segresnet, swinunetr
+from reglora_core.models import registry, sam, segresnet, swinunetr
 from reglora_core.models.base import BaseModel
+from reglora_core.models.checkpointing import checkpointed
 from reglora_core.models.families import family_of
 from reglora_core.models.tiny import TinyConfig, TinyUNet
 from reglora_core.models.unet3d import UNet3D
@@ -57,6 +62,7 @@ SMALL = (("reglora-tiny", 2, 64), ("suprem-segresnet", 16, 64), ("swinunetr", 24
 VOXELS = 3000  # of a training step (RefineConfig)
 DRAWN = 48_000  # for the heads, per scan (samples.VOXELS, twice)
 FILTERS = {"suprem-segresnet": 16, "monai-wholebody": 32, "monai-wholebody-3mm": 32}
+FILTERS |= {f"sam-vit-{letter}": size.width for letter, size in bench_sam.SIZES.items()}
 BUILD: dict[str, Callable[[int], nn.Module]] = {
     "tiny": lambda classes: TinyUNet(TinyConfig(classes=("",) * classes)),
     "swinunetr": swinunetr.build,
@@ -64,8 +70,11 @@ BUILD: dict[str, Callable[[int], nn.Module]] = {
     "unet3d": UNet3D,
     "segresnet": segresnet.build,
     "segresnet-ds": segresnet.build_deep,
+    "sam": lambda width: sam.build(
+        next(size for size in bench_sam.SIZES.values() if size.width == width)
+    ),
 }
-SIZES = {"tiny": 2, "swinunetr": 48, "swinvit": 48, "unet3d": 32, "segresnet-ds": 48}
+SIZES = {"tiny": 2, "swinunetr": 48, "swinvit": 48, "unet3d": 32, "segresnet-ds": 48, "sam": 768}
 
 
 class LiveBytes(TorchDispatchMode):
@@ -110,24 +119,26 @@ class Passes:
         network = BUILD[entry.family](size).eval().requires_grad_(False)
         if entry.family == "tiny":
             network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self.model = BaseModel(entry, network, family_of(entry), "", entry.patch_size)
+        axis = 0 if entry.sees_slices else None
+        self.model = BaseModel(entry, network, family_of(entry), "", entry.patch_size, axis)
         self.is_half = False
         groups = (tuple(range(ORGANS)),)
         self.heads = [Head(self.model.widths, groups, HeadConfig()).eval() for _ in range(2)]
 
-    def run(self, what: str, edge: int) -> None:
-        (self.window if what == "window" else self.step)(edge)
+    def run(self, what: str, shape: Shape) -> None:
+        (self.window if what == "window" else self.step)(shape)
 
-    def maps(self, edge: int) -> list[torch.Tensor]:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.is_half):
-            return self.model.family.feature_maps(
-                self.model.network, torch.zeros(1, edge, edge, edge)
-            )
+    def maps(self, shape: Shape) -> list[torch.Tensor]:
+        """Return the feature maps; in 16 bits as on a GPU, which trains in them everywhere."""
+        is_short = self.model.slice_axis is not None  # as BaseModel.feature_maps
+        kept = checkpointed(self.model.network) if is_short else nullcontext()
+        with kept, torch.autocast("cpu", torch.bfloat16, enabled=self.is_half):
+            return self.model.family.feature_maps(self.model.network, torch.zeros(1, *shape))
 
-    def window(self, edge: int) -> None:
+    def window(self, shape: Shape) -> None:
         """Features of the drawn voxels, then probabilities of the whole window."""
         with torch.no_grad():
-            maps = self.maps(edge)
+            maps = self.maps(shape)
             _ = sample_maps(maps, torch.zeros(DRAWN, 3))
             del _
             torch.stack([head.on_maps(maps) for head in self.heads]).mean(0)
@@ -137,9 +148,9 @@ class Passes:
         adaptation = begin(self.model, MethodConfig(), torch.Generator().manual_seed(0))
         return [*adaptation.parameters, *(p for head in self.heads for p in head.parameters())]
 
-    def step(self, edge: int) -> None:
+    def step(self, shape: Shape) -> None:
         """Forward and backward; the optimizer's own state is no part of it."""
-        maps = self.maps(edge)
+        maps = self.maps(shape)
         features = sample_maps(maps, torch.zeros(VOXELS, 3))
         target = torch.zeros(VOXELS, dtype=torch.long)
         losses = [F.cross_entropy(head(features), target) for head in self.heads]
@@ -149,26 +160,29 @@ class Passes:
 def counted(name: str, size: int) -> dict[str, Any]:
     """Return one model's row of the table, in bytes."""
     passes = Passes(name, size)
-    network, patch = passes.model.network, passes.model.patch
+    network = passes.model.network
     row: dict[str, Any] = {
         "weights": sum(value.nbytes for value in network.parameters()),
         "channels": sum(passes.model.widths),
         "stride": passes.model.stride,
     }
-    for what, edge in (("window", patch[0]), ("step", min(forecast.CROP, *patch))):
+    for what, shape in (
+        ("window", passes.model.patch),
+        ("step", passes.model.crop(forecast.CROP)),
+    ):
         if what == "step":
             row["trained"] = sum(value.nbytes for value in passes.begin())
-        row[what] = {"edge": edge} | {
-            precision: peak(passes, what, edge, precision) for precision in PRECISIONS
+        row[what] = {"voxels": math.prod(shape)} | {
+            precision: peak(passes, what, shape, precision) for precision in PRECISIONS
         }
     return row
 
 
-def peak(passes: Passes, what: str, edge: int, precision: str) -> int:
+def peak(passes: Passes, what: str, shape: Shape, precision: str) -> int:
     """Return the largest sum of bytes alive during a pass, by fake tensors."""
     passes.is_half = precision == "half"
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
-        passes.run(what, edge)
+        passes.run(what, shape)
     return live.peak
 
 
@@ -201,8 +215,8 @@ def measure_pass(name: str, size: int, what: str, edge: int, precision: str) -> 
     if what == "step":
         passes.begin()
     passes.is_half = precision == "half"
-    passes.run(what, 2 * passes.model.stride)
-    sys.stdout.write(f"{grown(lambda: passes.run(what, edge))}\n")
+    passes.run(what, (2 * passes.model.stride,) * 3)
+    sys.stdout.write(f"{grown(lambda: passes.run(what, (edge,) * 3))}\n")
 
 
 def check_passes() -> None:
@@ -216,7 +230,7 @@ def check_passes() -> None:
                 command = [sys.executable, __file__, "measure", *asked]
                 measured = int(subprocess.run(command, check=True, capture_output=True).stdout)
                 text = f"{what}, {name} of size {size}, {edge}^3, {precision}"
-                _say(text, peak(passes, what, edge, precision), measured)
+                _say(text, peak(passes, what, (edge,) * 3, precision), measured)
 
 
 def _say(what: str, foretold: float, measured: float) -> None:

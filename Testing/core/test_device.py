@@ -257,10 +257,10 @@ def test_a_model_is_fitted_to_a_gpus_memory(
     at_once: int,
     is_checkpointed: bool,
 ) -> None:
-    counted = {"edge": 48, "single": 9_000_000, "half": 9_000_000}
+    counted = {"voxels": 48**3, "single": 9_000_000, "half": 9_000_000}
     row = {
         "weights": 10**6, "channels": sum(small_model.widths), "stride": 16, "trained": 10**6,
-        "window": counted, "step": {**counted, "edge": 64},
+        "window": counted, "step": {**counted, "voxels": 64**3},
     }  # fmt: skip
     monkeypatch.setattr(forecast, "_table", lambda: {small_model.entry.name: row})
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 10**9))

@@ -8,13 +8,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import phantom
+import published_weights
 import pytest
 import torch  # noqa: TID253
 from quick import Events
 
 import bench_memory
+from reglora_core import device, memory, prediction
 from reglora_core import forecast as module
-from reglora_core import memory, prediction
 from reglora_core.adaptation import adapt
 from reglora_core.cli import main
 from reglora_core.errors import Cancelled
@@ -29,8 +30,8 @@ from reglora_core.scan import Scan, prepare_scan
 TINY = registry.model_entry("reglora-tiny")
 ROW = {
     "weights": 1000, "channels": 7, "stride": 10, "trained": 50,
-    "window": {"edge": 100, "single": 8_000_000, "half": 4_000_000},
-    "step": {"edge": 64, "single": 9_000_000, "half": 6_000_000},
+    "window": {"voxels": 100**3, "single": 8_000_000, "half": 4_000_000},
+    "step": {"voxels": 64**3, "single": 9_000_000, "half": 6_000_000},
 }  # fmt: skip
 
 
@@ -65,8 +66,20 @@ def test_the_largest_sum_of_live_tensors_is_counted() -> None:
 def test_fake_tensors_count_as_real_ones() -> None:
     passes = bench_memory.Passes("reglora-tiny", 2)
     with bench_memory.LiveBytes() as live:
-        passes.run("window", 32)
-    assert bench_memory.peak(passes, "window", 32, "single") == live.peak
+        passes.run("window", (32, 32, 32))
+    assert bench_memory.peak(passes, "window", (32, 32, 32), "single") == live.peak
+
+
+def test_a_slice_is_counted_as_it_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("segment_anything")
+    _, network, _ = published_weights.checkpoint("MedSAM")
+    monkeypatch.setitem(bench_memory.BUILD, "sam", lambda _: network)
+    passes = bench_memory.Passes("medsam-vit-b", 768)
+    passes.begin()
+    counted = bench_memory.peak(passes, "step", (1, 32, 32), "single")
+    with bench_memory.LiveBytes() as live:
+        passes.run("step", (1, 32, 32))
+    assert counted == pytest.approx(live.peak, rel=0.02)  # gradients of fake tensors differ a bit
 
 
 @pytest.mark.usefixtures("a_table")
@@ -101,9 +114,36 @@ def test_what_is_trained_takes_four_values_each_and_a_step() -> None:
     whole = forecast(TINY, size, Setting("adapt", is_half=True, trains_all=True))
     assert whole is not None
     assert whole.optimizer == 4 * (50 + 1000)
-    smaller = forecast(TINY, size, Setting("adapt", is_half=True, patch=(32, 32, 32)))
-    assert smaller is not None
-    assert smaller.activations == 6_000_000 // 8
+
+
+@pytest.mark.usefixtures("a_table")
+def test_a_processor_trains_on_few_coarse_voxels_in_32_bits() -> None:
+    size = ScanSize(native_voxels=0, working_shape=(50, 50, 50))
+    steps = []
+    for edge, is_gpu in ((40, False), (32, True), (32, False)):  # strides of 10: 4, 3.2, 3.2
+        setting = Setting("adapt", is_half=True, is_gpu=is_gpu, patch=(edge,) * 3)
+        found = forecast(TINY, size, setting)
+        assert found is not None
+        steps.append(found.step)
+    assert steps == [round(6_000_000 * (40 / 64) ** 3), 6_000_000 // 8, 9_000_000 // 8]
+    assert module.COARSE == device.MIN_COARSE_VOXELS
+
+
+def test_a_network_of_slices_takes_the_same_for_each_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes = {"voxels": 256**2, "single": 8_000_000, "half": 4_000_000}
+    row = ROW | {"stride": 256, "window": sizes, "step": sizes | {"single": 9_000_000}}
+    monkeypatch.setattr(module, "_table", lambda: {"sam-vit-b": row})
+    entry = registry.model_entry("sam-vit-b")
+    for shape in ((1, 200, 200), (90, 300, 600)):
+        found = forecast(entry, ScanSize(0, shape), Setting("adapt", is_half=True))
+        assert found is not None
+        assert (found.window, found.step) == (4_000_000, 9_000_000)
+    across = ScanSize(0, (300, 90, 300))
+    turned = forecast(entry, across, Setting("predict", patch=(256, 1, 256)))
+    assert turned is not None
+    assert (turned.window, turned.step) == (8_000_000, 0)
 
 
 def test_the_counted_weights_are_as_many_as_the_registry_says() -> None:

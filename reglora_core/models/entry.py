@@ -52,6 +52,11 @@ class ModelEntry:
     classes: tuple[str, ...] = ()
 
     @property
+    def sees_slices(self) -> bool:
+        """Whether its windows are slices of a volume."""
+        return 1 in self.patch_size
+
+    @property
     def needs_acceptance(self) -> bool:
         """Whether the licence must be accepted before a download."""
         return self.terms != "open"

@@ -32,7 +32,7 @@ from reglora_core.fit import (
     probabilities,
     try_out,
 )
-from reglora_core.forecast import Setting
+from reglora_core.forecast import adapt_setting
 from reglora_core.grids import AXIS_NAMES, Orientation
 from reglora_core.head import Groups, HeadConfig
 from reglora_core.islands import is_one_piece
@@ -150,7 +150,7 @@ def adapt(job: AdaptJob, report: Report = ignore) -> AdaptResult:
         task, label_maps = read_task(job, model, report)
         model = model.cut_along(task.paintings[0].annotation.axis)
         scans = [painting.scan for painting in task.paintings]
-        model = prepare(model, scans, _setting(job, task), report)
+        model = prepare(model, scans, adapt_setting(job.method, len(task.organs)), report)
         route = choose_route(job, model, task.organs, report)
         if job.method == "scratch":
             start_from_scratch(model, task.paintings[0].scan.inside, job.seed)
@@ -196,12 +196,6 @@ def read_task(job: AdaptJob, model: BaseModel, report: Report) -> tuple[Task, li
     _warn_of_little_paint(paintings, organs, report)
     head = method_entry(job.method).head
     return Task(organs, groups, tuple(paintings), given, head), label_maps
-
-
-def _setting(job: AdaptJob, task: Task) -> Setting:
-    return Setting(
-        "adapt", organs=len(task.organs), trains_all=job.method in ("full-ft", "scratch")
-    )
 
 
 def _all_organs(label_maps: list[LabelMap]) -> tuple[Organ, ...]:

@@ -74,6 +74,12 @@ class Setting:
     trains_all: bool = False
 
 
+def adapt_setting(method: str, organs: int = 0) -> Setting:
+    """Return the setting of an adaptation; organs: 0 where they are not known yet."""
+    trains_all = method in ("full-ft", "scratch")
+    return Setting("adapt", organs=organs or Setting.organs, trains_all=trains_all)
+
+
 @dataclass(frozen=True)
 class Forecast:
     """Bytes at the largest moment of a run, part by part.

@@ -226,6 +226,7 @@ class AnnotatePanel:
     def _onLooked(self, _result) -> None:
         self._steps = None
         self._fill()
+        self._widget.updateModel()
         self._widget.run.update()
 
     def _onLookError(self, error: Exception) -> None:

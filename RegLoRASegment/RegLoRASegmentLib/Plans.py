@@ -11,12 +11,14 @@ import slicer
 from slicer.i18n import tr as _
 
 from reglora_core.errors import InputError, OutputError
+from reglora_core.forecast import Setting, adapt_setting
 
 from . import SceneExport
+from .AdapterFile import describeAdapter
 from .AnnotatedSlices import AnnotatedSlices
 from .Grid import arrayOf, matrixOf
 from .Paint import segmentTimes
-from .Resources import checkResources, threadCount
+from .Resources import checkDisk, checkMemory, neededMemory, threadCount
 from .Run import Plan
 
 _FOLLOWS_COSINE = 0.9999  # of less than one degree
@@ -27,11 +29,13 @@ def planAdapt(slices, volumeNode, segmentationNode, folder: Path, segmentIds, op
     """Return the plan of an adaptation; raise RegLoRAError if it cannot work."""
     SceneExport.checkVolume(volumeNode)
     SceneExport.checkSegmentation(segmentationNode)
-    _checkRoom(volumeNode, folder, "adapt")
+    _checkDisk(volumeNode, folder)
     slices = slices.snapshot() if slices is not None else AnnotatedSlices(volumeNode, segmentationNode)
     used = [paint.segmentId for paint in SceneExport.checkPaint(slices, segmentIds)]
     options = {"threads": threadCount(), **options}
     job = SceneExport.adaptJob(folder, slices, used, **options)
+    size = SceneExport.sizeOf(volumeNode)
+    checkMemory(neededMemory(job.model, size, adapt_setting(job.method, len(used)), job.device))
 
     def export() -> Generator[None, None, None]:
         yield from SceneExport.exportVolume(volumeNode, folder / SceneExport.IMAGE_FILE)
@@ -71,8 +75,12 @@ def canCorrect(run, volumeNode, segmentationNode, settings: dict) -> bool:
 def planPredict(volumeNode, folder: Path, adapterPath: Path, options: dict) -> Plan:
     """Return the plan of a prediction by an adapter; raise RegLoRAError if it cannot work."""
     SceneExport.checkVolume(volumeNode)
-    _checkRoom(volumeNode, folder, "predict")
+    _checkDisk(volumeNode, folder)
     job = SceneExport.predictJob(folder, adapterPath.resolve(), **{"threads": threadCount(), **options})
+    adapter = describeAdapter(adapterPath)
+    setting = Setting("predict", organs=len(adapter.organs))
+    size = SceneExport.sizeOf(volumeNode)
+    checkMemory(neededMemory(job.model or adapter.baseModel, size, setting, job.device))
 
     def export() -> Generator[None, None, None]:
         (folder / "result").mkdir(exist_ok=True)
@@ -156,6 +164,6 @@ def hardenedCopy(volumeNode):
     return copy
 
 
-def _checkRoom(volumeNode, folder: Path, command: str) -> None:
+def _checkDisk(volumeNode, folder: Path) -> None:
     image = volumeNode.GetImageData()
-    checkResources(image.GetNumberOfPoints(), image.GetScalarSize(), folder, command)
+    checkDisk(image.GetNumberOfPoints(), image.GetScalarSize(), folder)

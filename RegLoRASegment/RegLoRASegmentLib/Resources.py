@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slicer.i18n import tr as _
@@ -13,12 +13,31 @@ from reglora_core.errors import OutputError, ResourceError
 from reglora_core.forecast import ScanSize, Setting, forecast
 from reglora_core.forecast import working_shape as workingShape
 from reglora_core.free_memory import free_memory_bytes as availableMemoryBytes
-from reglora_core.models.entry import ModelEntry
-from reglora_core.models.registry import is_here, model_entry
+from reglora_core.models.registry import is_here, model_entry, model_names
 
-_WORKER_BYTES = {"adapt": 2150 * 2**20, "predict": 1650 * 2**20}  # for any image: docs/benchmarks.md
-_BYTES_PER_VOXEL = 16  # image, labels and their copies in the worker
 _SPARE_DISK_BYTES = 200 * 2**20
+
+
+@dataclass(frozen=True)
+class VolumeSize:
+    """A volume's number of voxels, and the extent of what is not air along its axes (k, j, i)."""
+
+    voxelCount: int
+    bodyMm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Bytes that a run takes: computing in 32 bits, and where 16 are fast."""
+
+    full: int
+    half: int
+
+    def text(self) -> str:
+        full, half = _gigabytes(self.full), _gigabytes(self.half)
+        if full == half:
+            return full
+        return _("{full} ({half} where 16 bits are fast)").format(full=full, half=half)
 
 
 def threadCount() -> int:
@@ -26,17 +45,8 @@ def threadCount() -> int:
     return max(1, (os.cpu_count() or 2) - 1)
 
 
-def neededMemoryBytes(voxelCount: int, command: str = "adapt") -> int:
-    return _WORKER_BYTES[command] + _BYTES_PER_VOXEL * voxelCount
-
-
-def checkResources(voxelCount: int, voxelBytes: int, folder: Path, command: str = "adapt") -> None:
-    """Check that a volume can be exported to `folder` and worked on; `command`: adapt or predict.
-
-    Raises:
-        OutputError: the folder cannot be written, or its disk is full.
-        ResourceError: too little memory is free.
-    """
+def checkDisk(voxelCount: int, voxelBytes: int, folder: Path) -> None:
+    """Raise OutputError if a volume cannot be written to `folder`, or its disk is full."""
     checkFolder(folder)
     needed = voxelCount * (voxelBytes + 4) + _SPARE_DISK_BYTES
     free = shutil.disk_usage(folder).free
@@ -44,18 +54,40 @@ def checkResources(voxelCount: int, voxelBytes: int, folder: Path, command: str 
         problem = _("{folder} has {free} free, {needed} are needed")
         values = {"folder": folder, "free": _gigabytes(free), "needed": _gigabytes(needed)}
         raise OutputError(problem.format(**values), _("make room, or choose another temporary folder"))
+
+
+def neededMemory(model: str, size: VolumeSize, setting: Setting, device: str = "auto") -> Needed | None:
+    """Return what a run on a volume takes of the computer's memory; None: that was not counted.
+
+    `model`: a base model's name, or a file; `device`: a GPU holds its part of it.
+    """
+    if model not in model_names():
+        return None
+    entry = model_entry(model)
+    scan = ScanSize(size.voxelCount, workingShape(size.bodyMm, entry))
+    bytesNeeded = []
+    for isHalf in (False, True):
+        found = forecast(entry, scan, replace(setting, is_half=isHalf))
+        if found is None:
+            return None
+        bytesNeeded.append(found.needed - (found.on_device if device == "cuda" else 0))
+    return Needed(*bytesNeeded)
+
+
+def checkMemory(needed: Needed | None) -> None:
+    """Raise ResourceError if less memory is free than a run takes where 16 bits are fast."""
     available = availableMemoryBytes()
-    needed = neededMemoryBytes(voxelCount, command)
-    if available is not None and available < needed:
-        problem = _("{free} of memory are free, about {needed} are needed")
-        values = {"free": _gigabytes(available), "needed": _gigabytes(needed)}
-        raise ResourceError(problem.format(**values), _("close other programs, or crop the volume"))
+    if needed is None or available is None or available >= needed.half:
+        return
+    problem = _("{free} of memory are free, about {needed} are needed")
+    problem = problem.format(free=_gigabytes(available), needed=needed.text())
+    raise ResourceError(problem, _("close other programs, crop the volume, or choose a smaller base model"))
 
 
-def describeModel(name: str, voxelCount: int, extentMm: Sequence[float] = ()) -> str:
+def describeModel(name: str, needed: Needed | None = None) -> str:
     """Return lines on a base model: what it is, its licence, whether it is here, the memory of a run.
 
-    `voxelCount` and `extentMm` (z, y, x) are the volume's; 0: there is none.
+    `needed`: to adapt it to the volume; None: there is no volume, or it was not counted.
     """
     entry = model_entry(name)
     lines = [entry.description, _("Licence: {licence}").format(licence=entry.licence)]
@@ -63,20 +95,12 @@ def describeModel(name: str, voxelCount: int, extentMm: Sequence[float] = ()) ->
         action = "fetch" if entry.url else "import"
         text = _("Not on this computer yet. On a command line: reglora models {action} {name}")
         lines.append(text.format(action=action, name=name))
-    if voxelCount:
-        lines += _memoryLines(entry, ScanSize(voxelCount, workingShape(extentMm, entry)))
+    if needed is not None:
+        available = availableMemoryBytes()
+        free = _gigabytes(available) if available is not None else "?"
+        text = _("Memory: about {needed} needed to adapt; {free} free")
+        lines.append(text.format(needed=needed.text(), free=free))
     return "\n".join(lines)
-
-
-def _memoryLines(entry: ModelEntry, size: ScanSize) -> list[str]:
-    """Return a line on the memory of an adaptation; none for a network that was not counted."""
-    full, half = (forecast(entry, size, Setting("adapt", isHalf)) for isHalf in (False, True))
-    if full is None or half is None:
-        return []
-    text = _("Memory: about {needed} needed to adapt, {half} where 16 bits are fast; {free} free")
-    available = availableMemoryBytes()
-    free = _gigabytes(available) if available is not None else "?"
-    return [text.format(needed=_gigabytes(full.needed), half=_gigabytes(half.needed), free=free)]
 
 
 def checkFolder(folder: Path) -> None:
@@ -91,4 +115,4 @@ def checkFolder(folder: Path) -> None:
 
 
 def _gigabytes(count: int) -> str:
-    return f"{count / 2**30:.1f} GB"
+    return f"{count / 1e9:.1f} GB"

@@ -23,10 +23,13 @@ from .AnnotatedSlices import AnnotatedSlices
 from .Grid import BINARY_LABELMAP, Block, Grid, isLinearlyPlaced
 from .Paint import SegmentPaint
 from .Planes import onPlanes
+from .Resources import VolumeSize
 from .Slices import onSlices
 
 IMAGE_FILE, LABELS_FILE, JOB_FILE = "image.nrrd", "labels.seg.nrrd", "job.json"
 UNLABELLED = 65535
+_LOOKED_AT = 64  # voxels along each axis
+_BODY_HU, _BODY_SHARE = -400.0, 0.01  # as reglora_core.scan has them, which needs torch
 _STEP_BYTES = 24 * 2**20
 _NRRD_TYPES = {
     "int8": "int8",
@@ -64,13 +67,22 @@ def checkVolume(volumeNode) -> None:
         raise InputError(problem, _("use its hardened copy (button Harden)"))
 
 
-def sizeOf(volumeNode) -> tuple[int, list[float]]:
-    """Return a volume's number of voxels and its extent along its axes (k, j, i) in mm; no volume: 0."""
-    image = volumeNode.GetImageData() if volumeNode is not None else None
-    if image is None:
-        return 0, []
-    steps = zip(image.GetDimensions()[::-1], volumeNode.GetSpacing()[::-1], strict=True)
-    return image.GetNumberOfPoints(), [count * mm for count, mm in steps]
+def sizeOf(volumeNode) -> VolumeSize:
+    """Return the size of a volume with an image.
+
+    Its body lies between the outermost planes that are not air, in which the core cuts it, too; they
+    are looked for on some of the voxels.
+    """
+    voxels = arrayFromVolume(volumeNode)
+    thin = [max(1, size // _LOOKED_AT) for size in voxels.shape]
+    isDense = voxels[tuple(slice(None, None, step) for step in thin)] > _BODY_HU
+    extents = []
+    for axis, (step, mm) in enumerate(zip(thin, volumeNode.GetSpacing()[::-1], strict=True)):
+        others = tuple(k for k in range(3) if k != axis)
+        planes = np.flatnonzero(isDense.mean(axis=others) > _BODY_SHARE)
+        count = (planes[-1] - planes[0] + 1) * step if len(planes) else voxels.shape[axis]
+        extents.append(float(min(count, voxels.shape[axis]) * mm))
+    return VolumeSize(voxels.size, tuple(extents))
 
 
 def checkPlace(segmentationNode) -> None:

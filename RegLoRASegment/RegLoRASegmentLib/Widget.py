@@ -15,11 +15,12 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from reglora_core.errors import RegLoRAError
+from reglora_core.forecast import adapt_setting
 
 from . import Install, SceneExport
 from .AdapterPanel import AdapterPanel
 from .AnnotatePanel import AnnotatePanel
-from .Resources import describeModel
+from .Resources import describeModel, neededMemory
 from .ResultPanel import ResultPanel
 from .RunPanel import RunPanel
 
@@ -161,8 +162,8 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self._workerPython = python
                 self.logic.workerCommand = [python, "-m", "reglora_core"] if python else None
         self.updateInputs()
-        self.updateModel()
         self.annotate.update()
+        self.updateModel()
         self.run.update()
         self.adapter.update()
 
@@ -180,11 +181,18 @@ class Widget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def updateModel(self) -> None:
         """Show what the base model is, and whether the memory suffices."""
-        if self.parameters is None:
+        parameters = self.parameters
+        if parameters is None:
             return
-        volume = self.parameters.inputVolume
-        text = describeModel(self.parameters.baseModel, *SceneExport.sizeOf(volume))
-        show(self.ui.modelMessage, text)
+        needed = None
+        with contextlib.suppress(RegLoRAError):
+            SceneExport.checkVolume(parameters.inputVolume)
+            size = SceneExport.sizeOf(parameters.inputVolume)
+            slices = self.annotate.slices
+            organs = len(slices.painted()) if slices is not None else 0
+            setting = adapt_setting(parameters.method, organs)
+            needed = neededMemory(parameters.baseModel, size, setting, parameters.device)
+        show(self.ui.modelMessage, describeModel(parameters.baseModel, needed))
 
     def _onSceneStartClose(self, *_arguments) -> None:
         self.setParameterNode(None)

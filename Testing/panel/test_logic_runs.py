@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,10 @@ import slicer
 
 import panel_scene
 from panel_scene import makeSegmentation, makeVolume, maskOf, standIn
-from reglora_core.errors import InputError, OutputError
+from reglora_core import forecast
+from reglora_core.errors import InputError, OutputError, ResourceError
+from reglora_core.forecast import adapt_setting
+from reglora_core.models.registry import model_entry
 
 pytest_plugins = "slicerhost.pytest_plugin"
 GOOD = "started,progress,preview,nap,organ,adapter,result,finished"
@@ -386,24 +390,62 @@ def test_a_worker_that_is_killed_leaves_its_best_result(logic, painted, host):
     assert len(logic.apply(run)) == 2
 
 
-def test_too_little_memory_is_refused(logic, painted, monkeypatch):
-    from reglora_core.errors import ResourceError
+def freeMemory(monkeypatch, count):
     from RegLoRASegmentLib import Resources
 
-    monkeypatch.setattr(Resources, "availableMemoryBytes", lambda: 10**8)
-    with pytest.raises(ResourceError, match="of memory are free"):
-        logic.adapt(*painted)
+    monkeypatch.setattr(Resources, "availableMemoryBytes", lambda: count)
 
 
-@pytest.mark.parametrize(
-    ("shape", "command", "gigabytes"),
-    [((133, 512, 512), "adapt", 2.6), ((133, 512, 512), "predict", 2.1), ((300, 512, 512), "predict", 2.7)],
-)
-def test_the_memory_that_is_asked_for_is_what_was_measured(host, shape, command, gigabytes):
-    from RegLoRASegmentLib.Resources import neededMemoryBytes
+def test_too_little_memory_is_refused_by_the_figure_that_the_panel_shows(logic, painted, monkeypatch):
+    from RegLoRASegmentLib.Resources import describeModel, neededMemory
+    from RegLoRASegmentLib.SceneExport import sizeOf
 
-    needed = neededMemoryBytes(int(np.prod(shape)), command) / 2**30
-    assert gigabytes <= needed <= 1.1 * gigabytes  # measured: docs/benchmarks.md
+    needed = neededMemory("vista3d", sizeOf(painted[0]), adapt_setting("arena", 2))
+    freeMemory(monkeypatch, needed.half - 1)
+    with pytest.raises(ResourceError) as refusal:
+        logic.adapt(*painted, model="vista3d")
+    assert re.fullmatch(r"\d\.\d GB \(\d\.\d GB where 16 bits are fast\)", needed.text())
+    assert f"about {needed.text()} are needed" in str(refusal.value)
+    assert f"about {needed.text()} needed to adapt" in describeModel("vista3d", needed)
+    assert "choose a smaller base model" in str(refusal.value)
+    assert logic.adapt(*painted).state.value == "exporting"  # the embedded network has enough
+    freeMemory(monkeypatch, needed.half)
+    assert logic.adapt(*painted, model="vista3d").state.value == "waiting"
+
+
+def test_the_memory_that_is_asked_for_is_the_core_s_forecast(host):
+    from RegLoRASegmentLib.Resources import VolumeSize, neededMemory
+
+    size = VolumeSize(512 * 512 * 300, (450.0, 300.0, 400.0))
+    needed = neededMemory("suprem-unet", size, adapt_setting("arena"))
+    wanted = forecast.example(model_entry("suprem-unet"))["adapt"]
+    assert (needed.full, needed.half) == (wanted["32"], wanted["16"])
+    onGpu = neededMemory("suprem-unet", size, adapt_setting("arena"), "cuda")
+    assert 0 < onGpu.full < needed.full - 10**9  # the window alone: 1.7
+    assert neededMemory("/weights.pth", size, adapt_setting("arena")) is None
+
+
+def test_a_prediction_asks_for_what_the_adapter_s_base_takes(logic, painted, tmp_path, monkeypatch):
+    run = logic.adapt(*painted, wait=True)
+    adapter = logic.saveAdapter(tmp_path / "organs", run).path
+    freeMemory(monkeypatch, 10**8)
+    with pytest.raises(ResourceError, match=r"about 0\.\d GB"):
+        logic.applyAdapter(painted[0], adapter)
+    logic.applyAdapter(painted[0], adapter, model="weights.pth")  # a file: nobody knows
+
+
+def test_the_air_around_the_body_takes_no_part_in_the_size(host):
+    from RegLoRASegmentLib.SceneExport import sizeOf
+
+    voxels = np.full((100, 200, 300), -1000, np.int16)
+    voxels[20:80, 40:140, 60:240] = 40
+    voxels[0, 0, 0] = 3000
+    volume = slicer.util.addVolumeFromArray(voxels, np.diag([-0.5, -1.0, 2.0, 1.0]))
+    size = sizeOf(volume)
+    assert size.voxelCount == voxels.size
+    assert size.bodyMm == pytest.approx((60 * 2.0, 100 * 1.0, 180 * 0.5), abs=4)
+    slicer.util.updateVolumeFromArray(volume, np.full_like(voxels, -1000))
+    assert sizeOf(volume).bodyMm == (200.0, 200.0, 150.0)
 
 
 def test_a_closed_logic_leaves_no_worker(logic, painted, host):

@@ -573,7 +573,12 @@ def test_a_published_model_is_described_with_its_licence_and_how_to_get_it(
     assert "Licence: NVIDIA License: research or evaluation only" in text
     assert "Not on this computer yet" in text
     assert "reglora models fetch vista3d" in text
-    assert float(re.search(r"about ([\d.]+) GB needed to adapt", text)[1]) > 1  # its weights alone: .8
+    needed = float(re.search(r"about ([\d.]+) GB .*needed to adapt", text)[1])
+    assert needed > 1  # its weights alone: .8
+    panel.parameters.method = "full-ft"  # a gradient and two moments of each
+    text = panel.ui.modelMessage.text
+    assert float(re.search(r"about ([\d.]+) GB .*needed to adapt", text)[1]) > needed + 2
+    panel.parameters.method = "arena"
     (tmp_path / "vista3d").mkdir()
     (tmp_path / "vista3d" / "weights.pt").write_bytes(b"")
     panel.updateModel()

@@ -161,18 +161,33 @@ def test_the_head_of_a_known_organ_is_its_class_against_the_background(
     torch.testing.assert_close(given, torch.sigmoid(logits[:, 1] - logits[:, 0]))
 
 
-def test_a_new_head_starts_at_the_organs_share_of_voxels(small_model: BaseModel) -> None:
+def test_a_new_head_starts_at_fishers_discriminant(small_model: BaseModel) -> None:
     assert organ_head(small_model, "spleen") is None
     generator = torch.Generator().manual_seed(0)
     mask = torch.zeros(32, 32, 32, dtype=torch.bool)
-    mask[:8, :8, :8] = True  # 1 of 64
-    hounsfield = 200 * torch.randn(mask.shape, generator=generator)
-    head = new_head(small_model, (hounsfield, mask), generator)
+    mask[8:16, 8:16, 8:16] = True  # 1 of 64
+    hounsfield = 40 * torch.randn(mask.shape, generator=generator) + 60 * mask
+    head = new_head(small_model, (hounsfield, mask))
     with torch.no_grad():
         maps = small_model.feature_maps(hounsfield[None])
-        logits = torch.logit(head.on_maps(maps)[1])
-    assert float(logits.mean()) == pytest.approx(-torch.log(torch.tensor(63.0)).item(), abs=0.05)
-    assert float(logits.std()) < 1.5
+        probability = head.on_maps(maps)[1]
+    rows = (maps[-1][0].flatten(1).T.float() - head.mean) / head.deviation
+    rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1).double()
+    regression = torch.linalg.lstsq(rows, mask.flatten().double()[:, None]).solution[:-1, 0]
+    same = torch.cosine_similarity(head.output.weight[0].detach().double(), regression, dim=0)
+    assert float(same) > 0.99  # Fisher's direction is that of a regression on the mask
+    assert float(probability[mask].median()) > 3 * float(probability[~mask].median())
+
+
+@pytest.mark.parametrize(("inside", "share"), [(False, 1e-4), (True, 0.5)])
+def test_a_new_head_without_an_organ_or_anything_else_is_even(
+    small_model: BaseModel, inside: bool, share: float
+) -> None:
+    mask = torch.full((32, 32, 32), inside)
+    head = new_head(small_model, (torch.randn(mask.shape), mask))
+    with torch.no_grad():
+        probability = head.on_maps(small_model.feature_maps(torch.randn(1, 32, 32, 32)))[1]
+    torch.testing.assert_close(probability, torch.full_like(probability, share))
 
 
 def test_a_fit_learns_its_shots(inventory: Inventory, small_model: BaseModel) -> None:

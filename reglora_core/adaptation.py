@@ -334,6 +334,7 @@ class _Run:
 
     def _corrected(self, start: WarmStart) -> AdaptResult:
         self.job = replace(self.job, method=start.adapter.method)
+        self.task = replace(self.task, head=start.adapter.head)
         names = {organ.name for organ in self.task.organs}
         known = start.adapter.known_classes  # kept, for the sake of the seconds
         self.known_classes = {name: own for name, own in known.items() if name in names}
@@ -511,9 +512,11 @@ class _Run:
         )
 
     def _method_used(self, fitted: Fitted) -> str:
-        """Return the job's method, or head where its update is not in use."""
+        """Return the job's method, or that of its heads alone where its update is not in use."""
         trains_network = method_entry(self.job.method).kind != "none"
-        return "head" if trains_network and not fitted.is_adapted else self.job.method
+        if fitted.is_adapted or not trains_network:
+            return self.job.method
+        return "mask-decoder" if self.task.head == "masks" else "head"
 
     def _report_entries(
         self, result: AdaptResult, fitted: Fitted, found: Estimates, is_final: bool

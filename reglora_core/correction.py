@@ -23,12 +23,13 @@ from reglora_core.fit import ExpertScores, Fitted, Task, WarmHeads, fit_heads, p
 from reglora_core.head import Groups, Head, HeadConfig
 from reglora_core.job import AdaptJob
 from reglora_core.methods.catalogue import method_entry
+from reglora_core.methods.mask_decoder import MaskHead, matched_tokens
 from reglora_core.models.base import BaseModel
 from reglora_core.models.slices import axis_name
 from reglora_core.organs import Organ
 
 CORRECTION = HeadConfig(steps=100, learning_rate=2e-3)
-HEADS = 2  # that an adaptation fits
+HEADS = {"mlp": 2, "masks": 1}  # that an adaptation fits, of the kinds that are fitted on
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def choose_route(job: AdaptJob, model: BaseModel, organs: Sequence[Organ], repor
     if not job.correct or job.from_adapter is None:
         return Route("no correction was asked for")
     try:
-        if job.method == "scratch" or method_entry(job.method).head != "mlp":
+        if job.method == "scratch" or method_entry(job.method).head not in HEADS:
             message = f"{job.method}: a method without a correction round"
             raise AdapterError(message, "adapt in full")
         start = warm_start(job.from_adapter, model, organs)
@@ -98,8 +99,12 @@ def warm_start(path: Path, model: BaseModel, organs: Sequence[Organ]) -> WarmSta
     if not set(known) & set(wanted):
         message = f"{path.name}: none of its organs is painted ({', '.join(known)})"
         raise AdapterError(message, "adapt in full")
-    if len(adapter.heads) != HEADS:
-        message = f"{path.name}: it has {len(adapter.heads)} heads instead of {HEADS}"
+    if adapter.head not in HEADS:
+        message = f"{path.name}: made by {adapter.method}, a method without a correction round"
+        raise AdapterError(message, "adapt in full")
+    if len(adapter.heads) != HEADS[adapter.head]:
+        count = f"{len(adapter.heads)} heads instead of {HEADS[adapter.head]}"
+        message = f"{path.name}: it has {count}"
         raise AdapterError(message, "adapt in full")
     if adapter.slice_axis != axis_name(model.slice_axis):
         message = f"{path.name}: made on slices along {adapter.slice_axis or 'no axis'}, the paint "
@@ -120,7 +125,7 @@ def correct(
 
     Args:
         model: with the earlier update, which stays as it is.
-        task: the paint as it is now.
+        task: the paint as it is now, for heads of the adapter's kind.
         start: from `warm_start`.
         generator: source of randomness.
         report: receives events, may stop the work.
@@ -152,9 +157,11 @@ def warm_heads(
 ) -> list[Head]:
     """Return an adapter's heads with the outputs of a task's organs, matched by name.
 
-    Outputs of organs that it lacks start at random; a group's background is the mean of the
-    backgrounds that its organs had.
+    Outputs of organs that it lacks start at random, or as SAM's first mask; a group's background is
+    the mean of the backgrounds that its organs had.
     """
+    if adapter.head == "masks":
+        return [_warm_masks(adapter, model, task)]
     rows = _rows(adapter.groups)
     place = {organ.name: index for index, organ in enumerate(adapter.organs)}
     heads = []
@@ -181,6 +188,15 @@ def warm_heads(
         head.load_state_dict({**state, "output.weight": weight, "output.bias": bias})
         heads.append(head.eval())
     return heads
+
+
+def _warm_masks(adapter: Adapter, model: BaseModel, task: Task) -> MaskHead:
+    (earlier,) = adapter.build_heads(model)
+    assert isinstance(earlier, MaskHead)
+    known = [adapter.organs[index].name for group in adapter.groups for index in group]
+    wanted = [task.organs[index].name for group in task.groups for index in group]
+    rows = [known.index(name) if name in known else None for name in wanted]
+    return matched_tokens(MaskHead(model, task.groups).to(model.device), earlier, rows)
 
 
 def _rows(groups: Groups) -> dict[int, tuple[int, int]]:

@@ -84,7 +84,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class WarmHeads:
-    """Two heads to go on from, with the statistics that they standardise by, and how."""
+    """Heads to go on from, with the statistics that they standardise by, and how."""
 
     heads: Sequence[Head]
     config: HeadConfig
@@ -99,6 +99,8 @@ def fit_heads(
     start: WarmHeads | None = None,
 ) -> list[Head]:
     """Fit two heads on frozen features: one on uniform voxels, one with small organs favoured.
+
+    Or the one of the task's kind, where that is another.
 
     Args:
         model: whose features; stays as it is.
@@ -116,8 +118,10 @@ def fit_heads(
             draw_voxels(painting, task.groups, len(task.organs), VOXELS, True, generator)
             for painting in paintings
         ]
-        around = slices_around(model, paintings, draws)
-        return [fit_masks(MaskHead(model, task.groups), around, config.steps, generator, report)]
+        around = slices_around(model, paintings, draws, report)
+        masks = MaskHead(model, task.groups) if start is None else start.heads[0].twin()
+        assert isinstance(masks, MaskHead)
+        return [fit_masks(masks, around, config, generator, report)]
     config = replace(config, precision=model.precision)
     pools = _pools(model, task, paintings, generator)
     if task.head == "linear":
@@ -126,7 +130,7 @@ def fit_heads(
     heads = []
     for number, pool in enumerate(pools):
         if start is not None:
-            head = _copy(start.heads[number])
+            head = start.heads[number].twin()
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
@@ -376,7 +380,7 @@ class Refinement:
         return held_out_dice(self.task, trial.whole, fused)
 
     def _refiner(self, heads: list[Head]) -> Refiner:
-        copies = [_copy(head) for head in heads]
+        copies = [head.twin() for head in heads]
         return Refiner(self.model, copies, self.task.groups, self.config, self.generator)
 
     def _take_back(self, state: dict[str, torch.Tensor]) -> None:
@@ -387,9 +391,3 @@ class Refinement:
 
 def _mean(some: Probabilities, others: Probabilities) -> Probabilities:
     return [(a + b) / 2 for a, b in zip(some, others, strict=True)]
-
-
-def _copy(head: Head) -> Head:
-    copy = Head(head.widths, head.groups, HeadConfig()).to(head.mean.device)
-    copy.load_state_dict(head.state_dict())
-    return copy.eval()

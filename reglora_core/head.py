@@ -7,6 +7,7 @@ through one softmax. Organs that overlap are in different groups.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch  # noqa: TID253
@@ -101,6 +102,10 @@ class Head(nn.Module):
     def group_logits(self, logits: torch.Tensor) -> list[torch.Tensor]:
         """Split logits (n, outputs, ...) into one tensor per group along axis 1."""
         return list(torch.split(logits, [len(group) + 1 for group in self.groups], dim=1))
+
+    def twin(self) -> Head:
+        """Return a head of its own with the same values, in evaluation mode."""
+        return deepcopy(self).eval()
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Return probabilities (n, outputs, ...): a softmax within each group."""

@@ -23,6 +23,7 @@ from reglora_core.features import sample_maps
 from reglora_core.head import Groups, Head, organ_loss
 from reglora_core.intensity import AIR_HU
 from reglora_core.methods.adaptation import MethodConfig, begin
+from reglora_core.methods.mask_decoder import MaskHead
 from reglora_core.models.base import BaseModel
 from reglora_core.samples import Painting, Voxels, draw_voxels
 
@@ -45,6 +46,17 @@ class RefineConfig:
     gain: float = 0.12  # this and the next two: as in pre-training
     offset: float = 30.0  # HU
     noise: float = 20.0  # HU
+
+
+def logits_at(
+    heads: Sequence[Head], maps: list[torch.Tensor], places: torch.Tensor
+) -> list[torch.Tensor]:
+    """Return each head's logits (n, outputs) at places (n, 3) in a window, in shares of it."""
+    masks = [head.at(maps[0], places) for head in heads if isinstance(head, MaskHead)]
+    if masks:
+        return masks
+    features = sample_maps(maps, places)
+    return [head(features) for head in heads]
 
 
 class Refiner:
@@ -158,11 +170,12 @@ class Refiner:
         if not len(index):
             return None
         maps = self.model.feature_maps(crop[None])
-        features = sample_maps(maps, points / torch.tensor(self.crop, device=self.device))
         targets, is_known = pool.targets[index], pool.is_known[index]
         with torch.random.fork_rng(devices=[]):  # the heads' dropout
             torch.manual_seed(int(torch.randint(2**31, (), generator=self.generator)))
-            losses = [organ_loss(head, head(features), targets, is_known) for head in self.heads]
+            places = points / torch.tensor(self.crop, device=self.device)
+            every = zip(self.heads, logits_at(self.heads, maps, places), strict=True)
+            losses = [organ_loss(head, logits, targets, is_known) for head, logits in every]
         return torch.stack(losses).mean() + self.adaptation.regulariser()
 
     def _warped_crop(

@@ -10,7 +10,9 @@ import torch  # noqa: TID253
 
 from reglora_core.errors import InputError
 from reglora_core.events import ignore
+from reglora_core.head import HeadConfig
 from reglora_core.methods.adaptation import MethodConfig, refuse_undefined
+from reglora_core.methods.catalogue import method_entry
 from reglora_core.methods.mask_decoder import (
     MaskHead,
     PaintedSlice,
@@ -113,7 +115,11 @@ def test_the_fit_finds_an_organ_and_leaves_the_network_as_it_was() -> None:
     generator = torch.Generator().manual_seed(0)
     seen: list[dict[str, object]] = []
     head = fit_masks(
-        MaskHead(model, ((0,),)), [painted], 60, generator, lambda event, **own: seen.append(own)
+        MaskHead(model, ((0,),)),
+        [painted],
+        HeadConfig(steps=60),
+        generator,
+        lambda event, **own: seen.append(own),
     )
     with torch.no_grad():
         found = head.at(painted.embedding, painted.voxels.points).argmax(1)
@@ -121,14 +127,19 @@ def test_the_fit_finds_an_organ_and_leaves_the_network_as_it_was() -> None:
     assert [event["step"] for event in seen] == [10, 20, 30, 40, 50, 60]
     assert all(torch.equal(model.network.state_dict()[key], own) for key, own in before.items())
     again = fit_masks(
-        MaskHead(model, ((0,),)), [painted], 60, torch.Generator().manual_seed(0), ignore
+        MaskHead(model, ((0,),)),
+        [painted],
+        HeadConfig(steps=60),
+        torch.Generator().manual_seed(0),
+        ignore,
     )
     assert torch.equal(again.tokens, head.tokens)
 
 
 def test_a_saved_head_is_small_and_the_same() -> None:
     model = a_model()
-    head = fit_masks(MaskHead(model, ((0,),)), [a_slice()], 5, torch.Generator(), ignore)
+    head = MaskHead(model, ((0,),))
+    fit_masks(head, [a_slice()], HeadConfig(steps=5), torch.Generator(), ignore)
     state = head.state_dict()
     assert sorted(state) == ["bias", "tokens", "weight"]
     again = mask_head_from_state(model, ((0,),), state)
@@ -148,7 +159,14 @@ def test_a_saved_head_is_small_and_the_same() -> None:
 def test_other_networks_have_no_mask_decoder(small_model: BaseModel) -> None:
     with pytest.raises(InputError, match="a TinyUNet has no mask decoder; use linear-probe"):
         refuse_undefined(small_model, MethodConfig("mask-decoder"))
-    refuse_undefined(a_model(), MethodConfig("mask-decoder"))
+    with pytest.raises(InputError, match="has no mask decoder; use arena, or a SAM"):
+        refuse_undefined(small_model, MethodConfig("arena-mask-decoder"))
+    for method in ("mask-decoder", "arena-mask-decoder"):
+        refuse_undefined(a_model(), MethodConfig(method))
+
+
+def test_tokens_are_fitted_at_the_rate_in_the_catalogue() -> None:
+    assert HeadConfig().learning_rate == method_entry("mask-decoder").learning_rate
 
 
 def test_the_method_goes_from_paint_to_the_next_patient(

@@ -46,7 +46,11 @@ from reglora_core.models.tiny import TinyConfig, TinyUNet
 from reglora_core.models.unet3d import UNet3D
 from reglora_core.proximal import Annealing, build_optimizer
 
-TRAINED = [name for name in METHODS if method_entry(name).kind != "none"]
+TRAINED = [
+    name
+    for name in METHODS
+    if method_entry(name).kind != "none" and method_entry(name).head == "mlp"
+]
 ON_TINY = [name for name in TRAINED if name not in ("adaptformer", "affine-ln")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -182,6 +183,54 @@ def test_a_sam_that_is_not_whole_is_refused(name: str, said: str, tmp_path: Path
     with pytest.raises(ModelError, match=said):
         import_model("medsam-vit-b", tmp_path / "weights.pth", tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
+
+
+def of_size(width: int, depth: int, folder: Path) -> Path:
+    """Write the tensors that tell a size apart, without their values."""
+    shapes = {
+        "patch_embed.proj.weight": (width, 3, 16, 16),
+        "pos_embed": (1, 64, 64, width),
+        "neck.0.weight": (256, width, 1, 1),
+        **{f"blocks.{k}.attn.rel_pos_h": (27, 64) for k in range(depth)},
+    }
+    state = {f"image_encoder.{k}": torch.zeros(1).expand(shape) for k, shape in shapes.items()}
+    torch.save(state, folder / "weights.pth")
+    return folder / "weights.pth"
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "depth", "right"),
+    [
+        ("sam-vit-b", 1024, 24, "sam-vit-l"),
+        ("medsam-vit-b", 1024, 24, "sam-vit-l"),
+        ("sam-vit-l", 1280, 32, "sam-vit-h"),
+        ("sam-vit-h", 768, 12, "sam-vit-b or medsam-vit-b"),
+    ],
+)
+def test_weights_of_another_size_are_refused_under_a_wrong_name(
+    name: str, width: int, depth: int, right: str, tmp_path: Path
+) -> None:
+    file = of_size(width, depth, tmp_path)
+    with pytest.raises(ModelError) as refused:
+        import_model(name, file, tmp_path / "cache")
+    command = f"reglora models import {right.split()[0]} {file}"
+    assert str(refused.value) == f"weights.pth: weights of {right}, not of {name}; {command}"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_medsams_own_file_is_not_sams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The networks are the same; the checksum that MedSAM's publishers give tells the file."""
+    torch.save(published_weights.checkpoint("MedSAM")[2], tmp_path / "weights.pth")
+    md5 = hashlib.md5((tmp_path / "weights.pth").read_bytes()).hexdigest()
+    entries = [
+        replace(entry, md5=md5) if entry.name == "medsam-vit-b" else entry
+        for entry in map(registry.model_entry, registry.model_names())
+    ]
+    monkeypatch.setattr(registry, "_ENTRIES", entries)
+    with pytest.raises(ModelError, match="the file of medsam-vit-b, not of sam-vit-b; reglora"):
+        import_model("sam-vit-b", tmp_path / "weights.pth", tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+    import_model("medsam-vit-b", tmp_path / "weights.pth", tmp_path / "cache")
 
 
 def test_methods_know_the_parts_of_a_sam() -> None:

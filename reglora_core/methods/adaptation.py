@@ -58,7 +58,8 @@ class MethodConfig:
     @property
     def low_rank(self) -> lora.LowRankConfig:
         """The low-rank update's own configuration."""
-        return lora.LowRankConfig(self.name, self.rank, self.penalty)  # type: ignore[arg-type]
+        name = self.entry.low_rank or self.name
+        return lora.LowRankConfig(name, self.rank, self.penalty)  # type: ignore[arg-type]
 
     @property
     def learning_rate(self) -> float:
@@ -199,6 +200,11 @@ def refuse_undefined(model: BaseModel, config: MethodConfig) -> None:
         InputError: it is not defined for it, or an earlier adapter is in the way; the message
             says why and what to use.
     """
+    if config.entry.head == "masks" and not is_sam(model.network):
+        name = type(model.network).__name__
+        message = f"method {config.name}: a {name} has no mask decoder"
+        instead = "arena" if config.entry.kind == "low-rank" else "linear-probe"
+        raise InputError(message, f"use {instead}, or a SAM as base network")
     if is_trained(model.network):
         if config.name in ("scratch", "zero-shot"):
             message = f"method {config.name} uses no earlier adapter"
@@ -210,10 +216,6 @@ def refuse_undefined(model: BaseModel, config: MethodConfig) -> None:
         _value_names(model.network, config)
     elif config.entry.kind == "branch":
         _branch_places(model, config)
-    elif config.entry.head == "masks" and not is_sam(model.network):
-        name = type(model.network).__name__
-        message = f"method {config.name}: a {name} has no mask decoder"
-        raise InputError(message, "use linear-probe, or a SAM as base network")
 
 
 def _low_rank_targets(model: BaseModel, config: MethodConfig) -> lora.Targets:

@@ -28,6 +28,7 @@ class MethodEntry:
             linear probe of the last feature map, the classes that the network was trained on, or
             SAM's mask decoder.
         source: paper.
+        low_rank: where another low-rank method's update goes with another head, that method.
     """
 
     name: str
@@ -36,6 +37,7 @@ class MethodEntry:
     learning_rate: float
     source: str
     head: HeadKind = "mlp"
+    low_rank: str = ""
 
     @property
     def update(self) -> str:
@@ -70,6 +72,8 @@ _ENTRIES = (
     MethodEntry("linear-probe", "a linear head alone", "none", 1e-2, FSEFT, "linear"),
     MethodEntry("mask-decoder", "a token per organ in SAM's mask decoder", "none", 5e-3,
                 "Kirillov et al., ICCV 2023, arXiv 2304.02643", "masks"),
+    MethodEntry("arena-mask-decoder", "arena in SAM's encoder, a token per organ in its decoder",
+                "low-rank", 1e-3, f"{ARENA}; Kirillov et al., arXiv 2304.02643", "masks", "arena"),
     MethodEntry("zero-shot", "nothing: the organs that the network knows", "none", 0.0, FSEFT,
                 "classes"),
     MethodEntry("head", "our two-layer head alone", "none", 0.0, "this project (docs/method.md)"),

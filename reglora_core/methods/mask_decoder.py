@@ -6,7 +6,8 @@ embedding look at each other; a small network then turns each token into weights
     log-odds of mask k = MLP_k(token_k) . map
 
 Here every organ has a token and the last layer of its MLP, both at first those of SAM's first
-mask. All else is SAM's, and frozen. An organ alone is a sigmoid; those that exclude each other
+mask. All else is SAM's, and frozen, but for the low-rank updates that `arena-mask-decoder` trains
+in the image encoder together with them. An organ alone is a sigmoid; those that exclude each other
 have one softmax with a background whose log-odds are zero.
 """
 
@@ -22,8 +23,7 @@ from torch import Tensor, nn  # noqa: TID253
 
 from reglora_core.events import Report
 from reglora_core.features import maps_around, sample_maps
-from reglora_core.head import Groups, Head, organ_loss
-from reglora_core.methods.catalogue import method_entry
+from reglora_core.head import Groups, Head, HeadConfig, organ_loss
 from reglora_core.methods.heads import with_backgrounds
 from reglora_core.models.base import BaseModel
 from reglora_core.models.sam import answers
@@ -49,6 +49,11 @@ class MaskHead(Head):
         self.tokens = nn.Parameter(decoder.mask_tokens.weight.detach()[:1].repeat(count, 1))
         self.weight = nn.Parameter(first.weight.detach().repeat(count, 1, 1))
         self.bias = nn.Parameter(first.bias.detach().repeat(count, 1))
+
+    def twin(self) -> MaskHead:
+        other = MaskHead(self.model, self.groups).to(self.tokens.device)
+        other.load_state_dict(self.state_dict())
+        return other.eval()
 
     def masks(self, embedding: Tensor) -> Tensor:
         """Return log-odds (n, organs, 4 x tokens, ...) of embeddings (n, channels, tokens, ...)."""
@@ -77,6 +82,20 @@ class MaskHead(Head):
         return self.probabilities(logits).T.reshape(-1, *odds.shape[1:])
 
 
+def matched_tokens(head: MaskHead, earlier: MaskHead, rows: Sequence[int | None]) -> MaskHead:
+    """Return a head with the tokens and layers that an earlier one has in these rows.
+
+    Rows go as the groups list their organs; where there is None, the head's own stays.
+    """
+    matched = head.twin()
+    with torch.no_grad():
+        for own, known in zip(matched.parameters(), earlier.parameters(), strict=True):
+            for row, source in enumerate(rows):
+                if source is not None:
+                    own[row] = known[source]
+    return matched
+
+
 def mask_head_from_state(model: BaseModel, groups: Groups, state: Mapping[str, Tensor]) -> MaskHead:
     """Return a head that was saved.
 
@@ -97,28 +116,37 @@ class PaintedSlice:
 
 
 def slices_around(
-    model: BaseModel, paintings: Sequence[Painting], draws: Sequence[Voxels]
+    model: BaseModel, paintings: Sequence[Painting], draws: Sequence[Voxels], report: Report
 ) -> list[PaintedSlice]:
-    """Return the slices that hold the voxels drawn of each painting, by one pass each."""
-    found = []
+    """Return the slices that hold the voxels drawn of each painting, by one pass each.
+
+    The report is told of each, and may raise to stop.
+    """
+    axis = model.slice_axis
+    assert axis is not None
+    expected = sum(len(voxels.points[:, axis].floor().unique()) for voxels in draws)
+    found: list[PaintedSlice] = []
     for painting, voxels in zip(paintings, draws, strict=True):
         for own, places, maps in maps_around(model, painting.scan.inside, voxels.points):
             here = Voxels(places, voxels.targets[own], voxels.is_known[own])
             found.append(PaintedSlice(maps[0], here))
+            report("progress", stage="head", step=len(found), steps=max(expected, len(found)))
     return found
 
 
 def fit_masks(
     head: MaskHead,
     slices: Sequence[PaintedSlice],
-    steps: int,
+    config: HeadConfig,
     generator: torch.Generator,
     report: Report,
 ) -> MaskHead:
-    """Fit a head to annotated slices, one per step, and return it in eval mode."""
-    device = head.model.device
+    """Fit a head to annotated slices, one per step, and return it in eval mode.
+
+    Of the config, steps and learning rate count.
+    """
+    device, steps, rate = head.model.device, config.steps, config.learning_rate
     head.to(device).train()
-    rate = method_entry("mask-decoder").learning_rate
     optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     sizes = torch.tensor([len(one.voxels.points) for one in slices], dtype=torch.float)

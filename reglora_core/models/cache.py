@@ -15,10 +15,10 @@ from typing import Any
 from reglora_core.errors import InputError, ModelError
 from reglora_core.events import Report, ignore
 from reglora_core.models import registry
-from reglora_core.models.checkpoints import checksum_of, read_weights, sha256_of
+from reglora_core.models.checkpoints import State, checksum_of, read_weights, sha256_of
 from reglora_core.models.download import Patience, download
 from reglora_core.models.entry import ModelEntry
-from reglora_core.models.layouts import Match
+from reglora_core.models.layouts import LAYOUTS, Match
 from reglora_core.models.loading import build_network
 from reglora_core.output import output_folder
 from reglora_core.writing import write_atomically, write_text
@@ -68,6 +68,7 @@ def import_model(name: str, file: Path, cache: Path | None = None) -> Taken:
     if not file.is_file():
         message = f"{file}: no such file"
         raise ModelError(message)
+    _refuse_anothers_file(entry, file)
     match = _matched(entry, file)
     with output_folder(_folder(entry, cache)) as folder:
         target = folder / f"weights{file.suffix}"
@@ -144,7 +145,27 @@ def _is_unharmed(file: Path) -> bool:
 
 def _matched(entry: ModelEntry, file: Path) -> Match:
     state, metadata = read_weights(file)
+    _refuse_another_size(entry, file, state)
     return build_network(entry, file.name, state, metadata)[1]
+
+
+def _refuse_another_size(entry: ModelEntry, file: Path, state: State) -> None:
+    size = LAYOUTS[entry.family].published(state) if entry.family in LAYOUTS else ""
+    if size and not entry.name.endswith(size):
+        right = [name for name in registry.model_names() if name.endswith(size)]
+        message = f"{file.name}: weights of {' or '.join(right)}, not of {entry.name}"
+        raise ModelError(message, f"reglora models import {right[0]} {file}")
+
+
+def _refuse_anothers_file(entry: ModelEntry, file: Path) -> None:
+    """Tell what a layout cannot tell: whose unchanged file it is, by the published checksums."""
+    every = [registry.model_entry(name) for name in registry.model_names()]
+    same = [own for own in every if own.md5 and own.family == entry.family and own != entry]
+    found = checksum_of(file, "md5") if entry.url and same else ""
+    for own in same:
+        if own.md5 == found:
+            message = f"{file.name}: the file of {own.name}, not of {entry.name}"
+            raise ModelError(message, f"reglora models import {own.name} {file}")
 
 
 def _check_sum(entry: ModelEntry, file: Path) -> None:

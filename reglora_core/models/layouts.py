@@ -94,6 +94,14 @@ class Layout:
         named, _ = self.named(state)
         return self.anchor in named
 
+    def published(self, state: State) -> str:
+        """Return how the published network of this size is called, or an empty text.
+
+        Only of families whose networks are published in several sizes.
+        """
+        del state
+        return ""
+
     def network_for(self, name: str, own: State) -> nn.Module:
         """Return an untrained network of the size that weights (by their names here) are for.
 
@@ -154,6 +162,12 @@ class SizedLayout(Layout):
 
 class SamLayout(Layout):
     """SAM's layout, which is MedSAM's too; the network's shape is read off the weights."""
+
+    def published(self, state: State) -> str:
+        try:
+            return sam.published_size(sam.SamSize.of(self.named(state)[0]))
+        except (KeyError, IndexError, ValueError):
+            return ""  # `network_for` says what is wrong with them
 
     def network_for(self, name: str, own: State) -> nn.Module:
         try:

@@ -85,6 +85,18 @@ class SamSize:
 
 
 _BLOCK = r"image_encoder\.blocks\.(\d+)\."
+PUBLISHED = {
+    "vit-b": SamSize(),
+    "vit-l": SamSize(width=1024, depth=24, heads=16, whole=(5, 11, 17, 23)),
+    "vit-h": SamSize(width=1280, depth=32, heads=16, whole=(7, 15, 23, 31)),
+}
+
+
+def published_size(size: SamSize) -> str:
+    """Return the name of the published transformer of this width and depth, or an empty text."""
+    shape = (size.width, size.depth)
+    known = {(own.width, own.depth): name for name, own in PUBLISHED.items()}
+    return known.get(shape, "")
 
 
 def build(size: SamSize) -> nn.Module:

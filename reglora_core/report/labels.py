@@ -20,6 +20,7 @@ LABELS = {
     "sora": "SoRA",
     "lora": "LoRA",
     "gates": "gates, no prox (λ = 0)",
+    "arena-mask-decoder": "ARENA, mask decoder",
     "arena": "ARENA",
     "arena+": "ARENA+ (ours)",
 }

@@ -105,6 +105,9 @@ def _refuse_methods(config: StudyConfig) -> None:
         if entry.name == "head":
             message = f"study {config.name}: method head is no method of the papers"
             raise InputError(message, "use linear-probe, whose head is FSEFT's")
+        if entry.head == "masks":
+            message = f"study {config.name}: method {entry.name} has SAM's mask decoder as its head"
+            raise InputError(message, f"use {entry.low_rank or 'linear-probe'}, as studies do")
         if has_ranks != bool(method.ranks):
             problem = "needs ranks" if has_ranks else "has no rank"
             message = f"study {config.name}: method {entry.name} {problem}"

@@ -124,7 +124,7 @@ def slices_around(
     """
     axis = model.slice_axis
     assert axis is not None
-    expected = sum(len(voxels.points[:, axis].floor().unique()) for voxels in draws)
+    expected = sum(len(set(voxels.points[:, axis].int().tolist())) for voxels in draws)
     found: list[PaintedSlice] = []
     for painting, voxels in zip(paintings, draws, strict=True):
         for own, places, maps in maps_around(model, painting.scan.inside, voxels.points):

@@ -26,9 +26,10 @@ from reglora_core.forecast import Setting
 from reglora_core.job import AdaptJob, PredictJob
 from reglora_core.memory import prepare, with_enough_memory
 from reglora_core.methods.adaptation import MethodConfig
-from reglora_core.models import segresnet, swinunetr
+from reglora_core.models import registry, segresnet, swinunetr
 from reglora_core.models.base import BaseModel, in_precision
 from reglora_core.models.checkpointing import checkpointed
+from reglora_core.models.segresnet import SegResNetFamily
 from reglora_core.models.tiny import TinyConfig, TinyUNet
 from reglora_core.models.unet3d import UNet3D
 from reglora_core.prediction import predict
@@ -195,6 +196,44 @@ def test_windows_together_are_the_windows_one_by_one(small_model: BaseModel) -> 
         assert (maps is None) == (other is None)
         for own, level in zip(maps or [], other or [], strict=True):
             assert torch.allclose(own, level, atol=1e-4)
+
+
+@pytest.fixture
+def a_segresnet() -> BaseModel:
+    torch.manual_seed(0)
+    entry = registry.model_entry("suprem-segresnet")
+    network = segresnet.build(8).eval().requires_grad_(False)
+    return BaseModel(entry, network, SegResNetFamily(), "", (32, 32, 32), precision="bfloat16")
+
+
+def largest_differences(maps: list[torch.Tensor], others: list[torch.Tensor]) -> list[float]:
+    pairs = zip(maps, others, strict=True)
+    return [float((own - other).abs().max() / other.abs().max()) for own, other in pairs]
+
+
+def test_a_segresnet_gives_the_same_maps_in_either_layout(
+    a_segresnet: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = 100 * torch.randn(1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        exact = in_precision(a_segresnet, "float32").feature_maps(volume)
+        last = a_segresnet.feature_maps(volume)
+        monkeypatch.setattr(segresnet, "channels_last", lambda inputs: inputs)
+        first = a_segresnet.feature_maps(volume)
+    assert max(largest_differences(first, exact)) < 0.03  # 8 bits of a value, 30 layers
+    assert max(largest_differences(last, exact)) < 0.03
+
+
+def test_a_segresnets_input_is_channels_last_in_16_bits_without_gradients() -> None:
+    inputs = torch.randn(1, 1, 4, 6, 8).transpose(-1, -3)
+    with mixed_precision(torch.zeros(1, 64, 64, 64), 8, "bfloat16"):
+        assert segresnet.channels_last(inputs) is inputs  # with gradients
+        with torch.no_grad():
+            laid = segresnet.channels_last(inputs)
+    assert laid.stride() == (192, 1, 24, 4, 1)
+    assert torch.equal(laid, inputs)
+    with torch.no_grad():
+        assert segresnet.channels_last(inputs) is inputs  # in float32
 
 
 class OnGpu(BaseModel):

@@ -57,13 +57,26 @@ class SegResNetFamily(_Residual):
 
     def feature_maps(self, network: Any, hounsfield: torch.Tensor) -> list[torch.Tensor]:
         """Return the decoder's four maps, /8 to full resolution, in canonical orientation."""
-        hidden, skips = network.encode(self.inputs.ras(hounsfield))
+        hidden, skips = network.encode(channels_last(self.inputs.ras(hounsfield)))
         maps = [hidden]
         for sample, layer, skip in zip(
             network.up_samples, network.up_layers, skips[-2::-1], strict=True
         ):
             maps.append(layer(sample(maps[-1]) + skip))
         return [from_ras(level) for level in maps]
+
+
+def channels_last(inputs: torch.Tensor) -> torch.Tensor:
+    """Return an input in the layout that the network is fastest in, its values unchanged.
+
+    Convolutions and group normalisation keep it. Channels-last is faster on a CPU in 16 bits
+    without gradients, and slower in float32 or with them (docs/benchmarks.md). On a GPU group
+    normalisation returns channels-first whatever it gets (PyTorch 2.13).
+    """
+    is_faster = torch.is_autocast_enabled("cpu") and not torch.is_grad_enabled()
+    if inputs.device.type != "cpu" or not is_faster:
+        return inputs
+    return inputs.contiguous(memory_format=torch.channels_last_3d)
 
 
 class DeepSegResNetFamily(_Residual):

@@ -7,6 +7,7 @@ set(REGLORA_CORE_SCRIPTS
   reglora_core/adapter.py
   reglora_core/agreement.py
   reglora_core/annotation.py
+  reglora_core/captured.py
   reglora_core/cli.py
   reglora_core/cohort.py
   reglora_core/common_grid.py

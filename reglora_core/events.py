@@ -2,6 +2,7 @@
 
     {"event": "started",   "time": 0.0, "pid": 4711, "version": "0.1.0", "command": "adapt"}
     {"event": "memory",    "time": 2.0, "needed": 2600000000, "free": 9100000000, ...}
+    {"event": "inference", "time": 3.0, "is_captured": true, "plain_seconds": 0.034, ...}
     {"event": "progress",  "time": 3.2, "stage": "head", "step": 40, "steps": 200,
                            "loss": 0.41, "seconds_left": 21.0}
     {"event": "ranks",     "time": 9.0, "ranks": {"layer": 7, ...}}
@@ -35,6 +36,7 @@ NAMES = frozenset(
     [
         "started",
         "memory",
+        "inference",
         "progress",
         "ranks",
         "preview",

@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: TID253
 from monai.data.utils import dense_patch_slices  # noqa: TID253
 from torch import nn  # noqa: TID253
 
+from reglora_core.captured import FEWEST, CudaGraphs, Forward, fastest_forward
 from reglora_core.events import Report, ignore
 from reglora_core.intensity import AIR_HU
 from reglora_core.models.base import BaseModel, Family
@@ -159,34 +160,54 @@ def each_window(
     report is told after each, and may raise to stop.
     """
     parts = windows(hounsfield, model.patch, model.stride)
-    for number, found in enumerate(_maps_of_each(model, parts), start=1):
+    for number, found in enumerate(_maps_of_each(model, parts, report), start=1):
         yield found
         if len(parts) >= MANY:
             report("progress", stage="windows", step=number, steps=len(parts))
 
 
 def _maps_of_each(
-    model: BaseModel, parts: list[Window]
+    model: BaseModel, parts: list[Window], report: Report
 ) -> Iterator[tuple[Box, list[torch.Tensor] | None]]:
+    are_air = [float(window.hounsfield.max()) < AIR_ONLY_HU for window in parts]
+    bodies = [window for window, is_air in zip(parts, are_air, strict=True) if not is_air]
+    forward = _forward_for(model, bodies, report)
     together: list[Window] = []
-    for window in parts:
-        if float(window.hounsfield.max()) < AIR_ONLY_HU:
+    for window, is_air in zip(parts, are_air, strict=True):
+        if is_air:
             yield window.box, None
             continue
         together.append(window)
         if len(together) == model.windows_at_once:
-            yield from _maps_of(model, together)
+            yield from _maps_of(model, forward, together)
             together = []
     if together:
-        yield from _maps_of(model, together)
+        yield from _maps_of(model, forward, together)
+
+
+def _forward_for(model: BaseModel, bodies: list[Window], report: Report) -> Forward:
+    """Return what puts windows through the network: on a GPU captured, where that pays.
+
+    SAM looks its positions up on the CPU in each pass, and a model that remembers looks at its
+    windows: neither can be captured.
+    """
+    passes = len(bodies) // model.windows_at_once
+    can_be = model.slice_axis is None and not isinstance(model.family, _Remembering)
+    if model.device.type != "cuda" or not can_be or passes < FEWEST:
+        return model.feature_maps
+    first = _batch(model, bodies[: model.windows_at_once])
+    return fastest_forward(model.feature_maps, first, CudaGraphs(model.device), report)
+
+
+def _batch(model: BaseModel, together: list[Window]) -> torch.Tensor:
+    return torch.stack([window.hounsfield for window in together]).to(model.device)
 
 
 def _maps_of(
-    model: BaseModel, together: list[Window]
+    model: BaseModel, forward: Forward, together: list[Window]
 ) -> Iterator[tuple[Box, list[torch.Tensor] | None]]:
-    batch = torch.stack([window.hounsfield for window in together]).to(model.device)
     with torch.no_grad():
-        maps = model.feature_maps(batch)
+        maps = forward(_batch(model, together))
     for number, window in enumerate(together):
         yield window.box, [level[number : number + 1] for level in maps]
 

@@ -17,8 +17,9 @@ device's ceiling (floating-point operations that PyTorch counts in a step, per s
 large matrix product in the same precision reaches here), peak memory (weights, and what a step
 adds: on CUDA by PyTorch's allocator, elsewhere the tensors alive at once), steps and seconds until
 the mean Dice of voxels drawn from the painted slices reaches --dice, and seconds to segment
-512x512x300. float32 is as PyTorch sets it: on GPUs since Ampere its convolutions take TF32, its
-matrix products, and with them the ceiling, do not.
+512x512x300; then of a pass of its windows through the network, captured as a CUDA graph and not,
+and which of both the prediction took. float32 is as PyTorch sets it: on GPUs since Ampere its
+convolutions take TF32, its matrix products, and with them the ceiling, do not.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -49,9 +51,10 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: TID253
 
 from bench_memory import LiveBytes, synthetic_case
 from reglora_core.adaptation import read_task
+from reglora_core.captured import CudaGraphs, fastest_forward
 from reglora_core.device import DTYPES, choose_device, choose_precision
 from reglora_core.events import ignore
-from reglora_core.features import features_at
+from reglora_core.features import features_at, windows
 from reglora_core.fit import Task
 from reglora_core.forecast import Setting
 from reglora_core.head import Head, HeadConfig
@@ -71,6 +74,7 @@ from reglora_core.scan import Scan, prepare_scan
 from reglora_core.scores import head_scores, split_groups
 from reglora_core.volumes import read_image
 
+LOOPS = ("ours", "straightforward", "peft")
 RANK = 8
 JUDGED = 4000  # voxels that the Dice is of
 EVERY = 10  # steps between looks at it
@@ -276,22 +280,61 @@ def until(loop: Loop, dice: float, most_steps: int, device: torch.device) -> dic
     return {"steps_to_dice": taken, "seconds_to_dice": spent, "dice": found}
 
 
-def predict(loop: Loop, scan: Scan, device: torch.device) -> float:
-    """Return the seconds to segment a scan that is read already; the update is merged before."""
+@dataclass
+class Heard:
+    """A report that keeps what it is told of the forward."""
+
+    told: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, event: str, /, **fields: Any) -> None:
+        if event == "inference":
+            self.told = fields
+
+
+def predict(loop: Loop, scan: Scan, device: torch.device) -> dict[str, Any]:
+    """Segment a scan that is read already, the update merged before; return the seconds.
+
+    `a_pass` has those of the first windows that go through the network together.
+    """
     model = loop.refiner.model
     if loop.name == "ours":
         merge_adapters(model.network)
         model = prepare(model, [scan], Setting("predict", organs=len(loop.task.organs)), ignore)
     for head in loop.refiner.heads:
         head.eval()
+    heard = Heard()
 
     def work() -> None:
-        scores = split_groups(head_scores(model, loop.refiner.heads, scan), loop.task.groups)
+        scores = head_scores(model, loop.refiner.heads, scan, heard)
         where = torch.device("cpu") if loop.name == "straightforward" else device
-        groups = [group.to(where) for group in scores]
+        groups = [group.to(where) for group in split_groups(scores, loop.task.groups)]
         label_map_of(groups, loop.task.organs, loop.task.groups, scan)
 
-    return seconds(work, device)
+    with plain_forward() if loop.name == "straightforward" else nullcontext():
+        taken = seconds(work, device)
+    is_captured = heard.told.get("is_captured", False)
+    return {
+        "predict_seconds": taken,
+        "is_captured": is_captured,
+        "a_pass": pass_seconds(model, scan, device),
+    }
+
+
+def plain_forward() -> AbstractContextManager[Any]:
+    return patch("reglora_core.features.fastest_forward", lambda forward, *_: forward)
+
+
+@torch.no_grad()
+def pass_seconds(model: BaseModel, scan: Scan, device: torch.device) -> dict[str, Any]:
+    """Return the seconds of a pass; on a GPU captured, too, however few windows there are."""
+    parts = windows(scan.inside, model.patch, model.stride)[: model.windows_at_once]
+    batch = torch.stack([part.hounsfield for part in parts]).to(device)
+    if device.type == "cuda":
+        heard = Heard()
+        fastest_forward(model.feature_maps, batch, CudaGraphs(device), heard)
+        return {"windows": len(parts), **heard.told}
+    plain = seconds(lambda: model.feature_maps(batch), device)
+    return {"windows": len(parts), "plain_seconds": plain, "why": "no GPU"}
 
 
 def measure(
@@ -303,7 +346,7 @@ def measure(
         (folder / "large").mkdir()
         synthetic_case(folder, sizes.painted, sizes.spacing)
         large, _ = synthetic_case(folder / "large", sizes.large, sizes.spacing)
-        names = ["ours", "straightforward", *(["peft"] if has_peft() else [])]
+        names = [name for name in LOOPS if name != "peft" or has_peft()]
         loops = [make_loop(name, sizes, device, weights, folder) for name in names]
         spacing = loops[0].refiner.model.entry.spacing_mm
         scan = prepare_scan(large, read_image(large), spacing)
@@ -319,7 +362,7 @@ def measure(
         row["share_of_ceiling"] = operations(loop) / median / tops[precision]
         row["peak_bytes"] = peak_bytes(loop, device)
         row |= trained[loop.name]
-        row["predict_seconds"] = predict(loop, scan, device)
+        row |= predict(loop, scan, device)
         result[loop.name] = row
     return result
 
@@ -337,7 +380,7 @@ def table(result: dict[str, Any]) -> str:
     plain = result["straightforward"]["step_seconds"]
     heading = ("", "step, s", "times as fast", "of ceiling", "peak, GB", "steps to Dice", "s")
     lines = [f"{heading[0]:16}" + "".join(f"{cell:>15}" for cell in (*heading[1:], "predict, s"))]
-    for name in ("ours", "straightforward", "peft"):
+    for name in LOOPS:
         if name not in result:
             lines.append(f"{name:16}  is not installed here: left out")
             continue
@@ -352,8 +395,20 @@ def table(result: dict[str, Any]) -> str:
             f"{row['predict_seconds']:.1f}",
         ]
         lines.append(f"{name:16}" + "".join(f"{cell:>15}" for cell in cells))
+    lines += [f"{name}: {forward_text(result[name])}" for name in LOOPS if name in result]
     tops = (f"{name} {top / 1e12:.2f}" for name, top in sorted(result["ceiling"].items()))
     return "\n".join([*lines, f"ceiling, 10^12 operations/s: {', '.join(tops)}"])
+
+
+def forward_text(row: dict[str, Any]) -> str:
+    """Return a line on the forward of a window: what both take, and which one was used."""
+    one = row["a_pass"]
+    plain, captured = (one.get(f"{kind}_seconds") for kind in ("plain", "captured"))
+    cells = (f"{'not measured' if s is None else f'{s:.4f} s'}" for s in (plain, captured))
+    used = "captured" if row["is_captured"] else "plain"
+    return "a pass of {} windows {}, captured {} ({}); the prediction was {}".format(
+        one["windows"], *cells, one["why"], used
+    )
 
 
 def main() -> None:

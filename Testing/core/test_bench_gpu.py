@@ -50,6 +50,16 @@ def test_the_table_has_the_ratio_to_the_straightforward_loop(measured: dict) -> 
     assert "ceiling, 10^12 operations/s: " in text
 
 
+def test_the_table_tells_whether_the_forward_was_captured(measured: dict) -> None:
+    told = {"windows": 4, "plain_seconds": 0.5, "captured_seconds": 0.25, "why": "faster"}
+    captured = {**measured, "ours": {**measured["ours"], "is_captured": True, "a_pass": told}}
+    lines = bench_gpu.table(captured).splitlines()
+    ours, plain, *_ = [line for line in lines if ": a pass of" in line]
+    assert ours.startswith("ours: a pass of 4 windows 0.5000 s, captured 0.2500 s (faster); ")
+    assert ours.endswith("; the prediction was captured")
+    assert plain.endswith("captured not measured (no GPU); the prediction was plain")
+
+
 def test_both_loops_draw_the_same_crops_and_lose_the_same(tmp_path) -> None:
     bench_gpu.synthetic_case(tmp_path, TINY.painted, TINY.spacing)
     losses = []

@@ -41,7 +41,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: TID253
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: TID253
 from torch.utils._pytree import tree_leaves  # noqa: TID253
 
-import bench_sam
+import torchvision_operators  # noqa: F401
 from reglora_core import forecast
 from reglora_core.events import parse
 from reglora_core.features import sample_maps
@@ -62,7 +62,7 @@ SMALL = (("reglora-tiny", 2, 64), ("suprem-segresnet", 16, 64), ("swinunetr", 24
 VOXELS = 3000  # of a training step (RefineConfig)
 DRAWN = 48_000  # for the heads, per scan (samples.VOXELS, twice)
 FILTERS = {"suprem-segresnet": 16, "monai-wholebody": 32, "monai-wholebody-3mm": 32}
-FILTERS |= {f"sam-vit-{letter}": size.width for letter, size in bench_sam.SIZES.items()}
+FILTERS |= {f"sam-{name}": size.width for name, size in sam.PUBLISHED.items()}
 BUILD: dict[str, Callable[[int], nn.Module]] = {
     "tiny": lambda classes: TinyUNet(TinyConfig(classes=("",) * classes)),
     "swinunetr": swinunetr.build,
@@ -71,7 +71,7 @@ BUILD: dict[str, Callable[[int], nn.Module]] = {
     "segresnet": segresnet.build,
     "segresnet-ds": segresnet.build_deep,
     "sam": lambda width: sam.build(
-        next(size for size in bench_sam.SIZES.values() if size.width == width)
+        next(size for size in sam.PUBLISHED.values() if size.width == width)
     ),
 }
 SIZES = {"tiny": 2, "swinunetr": 48, "swinvit": 48, "unet3d": 32, "segresnet-ds": 48, "sam": 768}

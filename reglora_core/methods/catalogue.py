@@ -23,7 +23,8 @@ class MethodEntry:
     Attributes:
         trains: what, in a few words.
         kind: how it is held: low-rank updates, values (offsets), branches, nothing.
-        learning_rate: published with FSEFT or ARENA; 0 where nothing is trained.
+        learning_rate: published with FSEFT or ARENA; ours for arena+ and mask-decoder; 0 where
+            nothing is trained.
         head: what reads organs off the features in `reglora adapt`: our two-layer head, the
             linear probe of the last feature map, the classes that the network was trained on, or
             SAM's mask decoder.
@@ -51,7 +52,7 @@ HU = "Hu et al., ICLR 2022, arXiv 2106.09685"
 
 _ENTRIES = (
     MethodEntry("arena", "gated low-rank updates, l1 step on the gates", "low-rank", 1e-3, ARENA),
-    MethodEntry("arena+", "the same, gates as singular values: real pruning", "low-rank", 1e-3,
+    MethodEntry("arena+", "the same, gates as singular values: real pruning", "low-rank", 2e-3,
                 "this project (docs/method.md)"),
     MethodEntry("gates", "arena without its l1 step (lambda = 0)", "low-rank", 1e-3, ARENA),
     MethodEntry("lora", "low-rank updates", "low-rank", 1e-3, HU),

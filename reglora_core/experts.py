@@ -173,7 +173,7 @@ class Propagation:
                 order = [axis, *[k for k in range(3) if k != axis]]
                 spacing = [paint.spacing[k] for k in order]
                 _sweep_(lengths.movedim(axis + 1, 1), heat.movedim(axis, 0), spacing)
-        return (-lengths / self.temperature).softmax(dim=0)
+        return lengths.neg_().div_(self.temperature).softmax(dim=0)
 
 
 def _sweep_(lengths: torch.Tensor, heat: torch.Tensor, spacing: list[float]) -> None:

@@ -63,13 +63,21 @@ def fuse(
     paint: PaintedGrid,
     config: FusionConfig | None = None,
 ) -> torch.Tensor:
-    """Return the weighted mean of three scores (organs + 1, z, y, x)."""
+    """Return the weighted mean of three scores (organs + 1, z, y, x).
+
+    One label after the other, so that nothing beside the result is as large as the scores.
+    """
     config = config or FusionConfig()
-    shape = [1, 1, 1, 1]
-    shape[paint.axis + 1] = -1
+    shape = [1, 1, 1]
+    shape[paint.axis] = -1
     gap = gaps(paint.whole_slices())
     share = config.interpolation * falling(gap, config.interpolation_gap).view(shape)
     inner = falling(beyond(paint), config.heads_reach).view(shape)
     own = config.heads * (config.heads_beyond + (1 - config.heads_beyond) * inner)
-    total = own * heads + config.propagation * propagated + share * interpolated
-    return total / (own + config.propagation + share)
+    weight = own + config.propagation + share
+    fused = torch.empty_like(propagated)
+    for label, target in enumerate(fused):
+        total = own * heads[label] + config.propagation * propagated[label]
+        total += share * interpolated[label]
+        torch.div(total, weight, out=target)
+    return fused

@@ -74,9 +74,14 @@ def smoothed_across(
     Returns:
         Probabilities of the same shape; at the ends a slice stands for the one that is missing.
     """
-    logs = probabilities.clamp_min(LEAST).log().movedim(axis + 1, 0)
+    logs = probabilities.clamp_min(LEAST).log_().movedim(axis + 1, 0)
     ends = torch.cat([logs[:1], logs, logs[-1:]])
     before, own, after = NEIGHBOURS
-    mean = (before * ends[:-2] + own * logs + after * ends[2:]).movedim(0, axis + 1)
+    mean = before * ends[:-2]
+    mean += logs.mul_(own)  # in place: of large scans each copy takes gigabytes
+    del logs
+    mean += ends[2:].mul_(after)
+    del ends
+    mean = mean.movedim(0, axis + 1)
     parts = torch.split(mean, [len(group) + 1 for group in groups])
     return torch.cat([part.softmax(0) for part in parts])

@@ -3,8 +3,9 @@
 What the network takes was counted once per model (models/memory.json, written by
 `Testing/benchmarks/bench_memory.py table`): its weights, and the largest sum of tensors that are
 alive at once while a window goes through it and while a crop is trained on. What the scan takes
-follows from its size, by factors that were fitted to measured runs of the embedded network. How
-near the sum comes to what is measured is in docs/benchmarks.md.
+follows from its size and from what of it is alive at each moment of a run (`Alive`). The largest
+moment counts. Four numbers were fitted to what was measured: `PROCESS`, `KEPT_SAMPLES`, `SCRATCH`
+and `STEP_SCRATCH`. How near the forecast comes is in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ CROP = 64  # working voxels along each axis; of a training step, where it is no 
 COARSE = 4  # voxels along each axis at the coarsest level, to train in 16 bits on a CPU
 DRAWN = 48_000  # voxels drawn per scan, for the heads
 FLOAT = 4  # bytes
-MAPS = {"adapt": 8, "predict": 2}  # of scores, alive while a window goes through the network
-NATIVE = {"adapt": 20, "predict": 12}  # bytes per voxel of the image, labels, and their copies
-SAMPLES = 1.5  # copies of the drawn voxels' features
+SAMPLES = 3  # copies of the drawn voxels' features while the heads are fitted
+KEPT_SAMPLES = 1.5  # and what of them the heap does not get rid of
+# times what was counted, on a CPU: what libraries take besides, and gaps in the heap; of a window,
+# and of a step, whose convolutions run backwards
+SCRATCH, STEP_SCRATCH = 1.25, 2.0
 PROCESS = 700 * 10**6  # Python with PyTorch, MONAI and SimpleITK, and what torch keeps
 TRAINED = 4  # a trained value, its gradient and AdamW's two moments
 
@@ -34,6 +37,39 @@ EXAMPLE_VOXELS = 512 * 512 * 300
 EXAMPLE_MM = (450.0, 300.0, 400.0)  # its body (z, y, x)
 
 Command = Literal["adapt", "predict"]
+
+
+@dataclass(frozen=True)
+class Alive:
+    """What of a scan is alive at the moments of a run.
+
+    Attributes:
+        reading, computing, writing: bytes per voxel of the images: 16 bits of image and labels,
+            and their copies.
+        heads, step, window, fusion: copies of the scores (organs + 1 per working voxel) while
+            heads are fitted, a crop is trained on, a window goes through the network, and experts
+            and heads are put together, the most.
+        smoothing: the same while those of slices are smoothed.
+        islands: bytes per working voxel of the scan that islands are looked for in.
+    """
+
+    reading: float
+    computing: float
+    writing: float
+    heads: int
+    step: int
+    window: int
+    fusion: int
+    smoothing: int
+    islands: int
+
+
+# The scores of an adaptation, once a trial on slices left out is there: its own, the experts' two
+# and the fused ones of all slices; the first three of the trial; then those that are being made.
+ALIVE = {
+    "adapt": Alive(12.5, 4, 12, heads=4, step=7, window=8, fusion=9, smoothing=11, islands=32),
+    "predict": Alive(10.5, 2, 7, heads=0, step=0, window=1, fusion=2, smoothing=4, islands=0),
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +100,7 @@ class Setting:
         patch: the largest window; None: the model's own.
         organs: how many.
         trains_all: the whole network is trained, not an update of it.
+        has_classes: the adapter knows classes of the base network, which have scores, too.
     """
 
     command: Command = "adapt"
@@ -72,6 +109,7 @@ class Setting:
     patch: tuple[int, int, int] | None = None
     organs: int = 10
     trains_all: bool = False
+    has_classes: bool = False
 
 
 def adapt_setting(method: str, organs: int = 0) -> Setting:
@@ -88,7 +126,8 @@ class Forecast:
         process: Python and its libraries.
         weights: of the base network.
         optimizer: trained values, gradients, moments.
-        scan: images, labels, features of drawn voxels, scores.
+        scan: images, labels, features of drawn voxels, scores; on a CPU, what of them comes on
+            top of the activations at the largest moment.
         window, step: activations, of a window and of a training step; 0: none is taken.
     """
 
@@ -125,30 +164,52 @@ def forecast(entry: ModelEntry, size: ScanSize, setting: Setting) -> Forecast | 
     row = _table().get(entry.name)
     if row is None:
         return None
-    is_adapt = setting.command == "adapt"
     patch, stride = setting.patch or entry.patch_size, row["stride"]
     voxels = math.prod(
         min(-(-length // stride) * stride, limit)
         for length, limit in zip(size.working_shape, patch, strict=True)
     )
-    window = _activations(row["window"], voxels, setting.is_half)
-    step = 0
-    if is_adapt:
+    scratch, step_scratch = (1.0, 1.0) if setting.is_gpu else (SCRATCH, STEP_SCRATCH)
+    window = round(scratch * _counted(row["window"], voxels, setting.is_half))
+    step = trained = samples = 0
+    if setting.command == "adapt":
         crop = patch if entry.sees_slices else (min(CROP, *patch),) * 3
         is_fine = setting.is_gpu or min(crop) >= COARSE * stride
-        step = _activations(row["step"], math.prod(crop), setting.is_half and is_fine)
-    trained = row["trained"] + (row["weights"] if setting.trains_all else 0)
-    scores = (setting.organs + 1) * FLOAT
-    scores *= size.working_voxels or math.prod(size.working_shape)
-    samples = SAMPLES * FLOAT * DRAWN * size.images * row["channels"] if is_adapt else 0
-    scan = NATIVE[setting.command] * size.native_voxels + MAPS[setting.command] * scores + samples
+        is_half = setting.is_half and is_fine
+        step = round(step_scratch * _counted(row["step"], math.prod(crop), is_half))
+        trained = row["trained"] + (row["weights"] if setting.trains_all else 0)
+        samples = FLOAT * DRAWN * size.images * row["channels"]
+    # where a GPU holds the activations, the scan's largest moment has none beside it
+    beside = (0, 0) if setting.is_gpu else (window, step)
+    largest = _largest_moment(entry, size, setting, samples, *beside)
     return Forecast(
         process=PROCESS,
         weights=row["weights"],
-        optimizer=TRAINED * trained if is_adapt else 0,
-        scan=round(scan),
+        optimizer=TRAINED * trained,
+        scan=round(largest) - max(beside),
         window=window,
         step=step,
+    )
+
+
+def _largest_moment(
+    entry: ModelEntry, size: ScanSize, setting: Setting, samples: int, window: int, step: int
+) -> float:
+    """Return the bytes of scans and activations at the largest moment of a run."""
+    alive = ALIVE[setting.command]
+    largest_scan = math.prod(size.working_shape)
+    more = 1 if setting.has_classes else 0
+    scores = (setting.organs + 1) * FLOAT * (size.working_voxels or largest_scan)
+    most = alive.smoothing if entry.sees_slices else alive.fusion
+    computing = alive.computing * size.native_voxels + KEPT_SAMPLES * samples
+    single = size.native_voxels / size.images
+    return max(
+        alive.computing * size.native_voxels + (alive.reading - alive.computing) * single,
+        computing + (alive.window + more) * scores + window,
+        computing + alive.step * scores + step,
+        computing + alive.heads * scores + (SAMPLES - KEPT_SAMPLES) * samples,
+        computing + (most + more) * scores + alive.islands * largest_scan,
+        computing + alive.step * scores + (alive.writing - alive.computing) * size.native_voxels,
     )
 
 
@@ -187,9 +248,9 @@ def counted_channels(entry: ModelEntry) -> int | None:
     return None if row is None else int(row["channels"])
 
 
-def _activations(counted: dict[str, int], voxels: int, is_half: bool) -> int:
+def _counted(counted: dict[str, int], voxels: int, is_half: bool) -> float:
     """Return the bytes for a number of voxels: as many for each as where they were counted."""
-    return round(counted["half" if is_half else "single"] * voxels / counted["voxels"])
+    return counted["half" if is_half else "single"] * voxels / counted["voxels"]
 
 
 @cache

@@ -58,7 +58,9 @@ def predict(job: PredictJob, report: Report = ignore) -> PredictResult:
     adapter.check_base(model)
     model = model.cut_along(axis_of(adapter.slice_axis))
     scan = prepare_scan(job.image, image, model.entry.spacing_mm)
-    setting = Setting("predict", organs=len(adapter.organs))
+    setting = Setting(
+        "predict", organs=len(adapter.organs), has_classes=bool(adapter.known_classes)
+    )
     model = prepare(model, [scan], setting, report)
     label_map = segment(adapter, model, scan, report)
     report("progress", stage="write", step=1, steps=1)

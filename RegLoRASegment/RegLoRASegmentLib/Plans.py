@@ -78,7 +78,8 @@ def planPredict(volumeNode, folder: Path, adapterPath: Path, options: dict) -> P
     _checkDisk(volumeNode, folder)
     job = SceneExport.predictJob(folder, adapterPath.resolve(), **{"threads": threadCount(), **options})
     adapter = describeAdapter(adapterPath)
-    setting = Setting("predict", organs=len(adapter.organs))
+    hasClasses = bool(adapter.metadata.get("known_classes"))
+    setting = Setting("predict", organs=len(adapter.organs), has_classes=hasClasses)
     size = SceneExport.sizeOf(volumeNode)
     checkMemory(neededMemory(job.model or adapter.baseModel, size, setting, job.device))
 

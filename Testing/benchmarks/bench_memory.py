@@ -2,7 +2,8 @@
 
     python Testing/benchmarks/bench_memory.py table [NAME ...]   # counts; writes memory.json
     python Testing/benchmarks/bench_memory.py passes             # counted beside measured
-    python Testing/benchmarks/bench_memory.py runs [NAME ...]    # forecast beside measured; minutes
+    python Testing/benchmarks/bench_memory.py runs [ZxYxX] [NAME ...]   # whole runs; minutes
+    python Testing/benchmarks/bench_memory.py hollow [ZxYxX] [NAME ...] # the same, mostly air
 
 `table` counts, for every base network, the largest sum of bytes of tensors that are alive at
 once while a window goes through the network and the heads, and while a crop is trained on. It
@@ -11,7 +12,8 @@ What libraries take besides (scratch of a convolution) is not counted.
 
 `passes` measures the same on small networks, each pass in a process of its own, as the growth of
 the peak resident set (ru_maxrss); `runs` does so for whole runs of `reglora adapt` and `predict`
-on a synthetic CT, published networks with weights drawn at random.
+on a synthetic CT, published networks with weights drawn at random. `hollow` does it on a body of
+three rods: the scores of its box are what is large then, and few windows need the network.
 """
 
 from __future__ import annotations
@@ -97,6 +99,10 @@ class LiveBytes(TorchDispatchMode):
             if isinstance(leaf, torch.Tensor):
                 self._count(leaf.untyped_storage())
         return result
+
+    def sizes(self) -> list[int]:
+        """Return the bytes of each storage that is alive."""
+        return list(self._known.values())
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
@@ -239,11 +245,11 @@ def _say(what: str, foretold: float, measured: float) -> None:
     sys.stdout.flush()
 
 
-def check_runs(shape: tuple[int, int, int], models: list[str]) -> None:
+def check_runs(shape: Shape, models: list[str], is_hollow: bool = False) -> None:
     """Adapt and predict on a synthetic CT of 1.5 mm, with weights drawn at random."""
     with tempfile.TemporaryDirectory() as place:
         home = Path(place)
-        image, labels = synthetic_case(home, shape)
+        image, labels = (hollow_case if is_hollow else synthetic_case)(home, shape)
         for name in models:
             entry = registry.model_entry(name)
             if not entry.weights:
@@ -277,8 +283,7 @@ def synthetic_case(
 
     `shape` is z, y, x and `spacing` x, y, z, in mm.
     """
-    generator = torch.Generator().manual_seed(0)
-    voxels = 40 + 20 * torch.randn(shape, generator=generator)
+    voxels = _tissue(shape)
     painted = torch.zeros(shape, dtype=torch.uint8)
     depth, rows, columns = shape
     for organ in range(ORGANS):
@@ -289,6 +294,39 @@ def synthetic_case(
     kept = torch.zeros(depth, dtype=torch.bool)
     kept[depth // 6 :: depth // 5] = True
     painted[~kept] = 0
+    return _written(folder, voxels, painted, spacing)
+
+
+def hollow_case(folder: Path, shape: Shape) -> tuple[Path, Path]:
+    """Write three rods along the edges of a box of air, ten organs in one, five painted slices."""
+    tissue = _tissue(shape)
+    voxels = torch.full(shape, -1000.0)
+    thick, whole = slice(0, 28), slice(None)
+    for rod in ((whole, thick, thick), (thick, whole, thick), (thick, thick, whole)):
+        voxels[rod] = tissue[rod]
+    painted = torch.zeros(shape, dtype=torch.uint8)
+    pitch = (shape[1] - 16) // ORGANS
+    for organ in range(ORGANS):
+        start = 8 + pitch * organ
+        box = (thick, slice(start, start + 2 * pitch // 3), slice(4, 22))
+        voxels[box] += 15 * organ
+        painted[box] = organ + 1
+    kept = torch.zeros(shape[0], dtype=torch.bool)
+    kept[3:28:5] = True
+    painted[~kept] = 0
+    return _written(folder, voxels, painted)
+
+
+def _tissue(shape: Shape) -> torch.Tensor:
+    return 40 + 20 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def _written(
+    folder: Path,
+    voxels: torch.Tensor,
+    painted: torch.Tensor,
+    spacing: tuple[float, float, float] = (1.5,) * 3,
+) -> tuple[Path, Path]:
     paths = folder / "image.nrrd", folder / "labels.nrrd"
     for path, array in zip(paths, (voxels.short(), painted), strict=True):
         image = sitk.GetImageFromArray(array.numpy())
@@ -309,7 +347,11 @@ def main() -> None:
         if what == "passes":
             check_passes()
         else:
-            check_runs((128, 160, 192), rest or ["reglora-tiny", "suprem-segresnet"])
+            shape = (128, 160, 192)
+            if rest and rest[0][0].isdigit():
+                depth, rows, columns = map(int, rest.pop(0).split("x"))
+                shape = (depth, rows, columns)
+            check_runs(shape, rest or ["reglora-tiny"], is_hollow=what == "hollow")
 
 
 if __name__ == "__main__":

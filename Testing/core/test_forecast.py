@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import phantom
 import published_weights
@@ -14,7 +16,7 @@ import torch  # noqa: TID253
 from quick import Events
 
 import bench_memory
-from reglora_core import device, memory, prediction
+from reglora_core import device, fit, memory, prediction
 from reglora_core import forecast as module
 from reglora_core.adaptation import adapt
 from reglora_core.cli import main
@@ -87,33 +89,103 @@ def test_a_forecast_is_the_sum_of_its_parts() -> None:
     size = ScanSize(native_voxels=3000, working_shape=(100, 50, 200))
     found = forecast(TINY, size, Setting("predict", organs=4))
     assert found is not None
-    # a window of 100 x 50 x 128 voxels: 64 hundredths of the counted one
-    assert found.activations == 5_120_000
+    # a window of 100 x 50 x 128 voxels: 64 hundredths of the counted one, and a quarter more
+    assert found.activations == found.window == 6_400_000
     assert found.weights == 1000
     assert found.optimizer == 0
-    assert found.scan == 12 * 3000 + 2 * (4 + 1) * 100 * 50 * 200 * 4
-    assert found.needed == 10**6 + 1000 + found.scan + 5_120_000
-    assert found.window == 5_120_000
+    # the scores of five labels twice, when labels are made of them; more than once and a window
+    assert found.needed == 10**6 + 1000 + 2 * 3000 + 2 * 5 * 4 * 10**6
     parts = ("process", "weights", "optimizer", "scan", "activations")
     assert sum(found.to_dict()[part] for part in parts) == found.needed
+    known = forecast(TINY, size, Setting("predict", organs=4, has_classes=True))
+    assert known is not None
+    assert known.needed - found.needed == 5 * 4 * 10**6
 
 
 @pytest.mark.usefixtures("a_table")
-def test_what_is_trained_takes_four_values_each_and_a_step() -> None:
+def test_what_is_trained_takes_four_values_each() -> None:
     size = ScanSize(native_voxels=0, working_shape=(50, 50, 50))
-    found = forecast(TINY, size, Setting("adapt", is_half=True))
+    found = forecast(TINY, size, Setting("adapt"))
     assert found is not None
     assert found.optimizer == 4 * 50
-    assert found.activations == 6_000_000  # of a step; the window takes an eighth of 4 MB
-    samples = 1.5 * 7 * 48_000 * 4
-    assert found.scan == 8 * 11 * 50**3 * 4 + samples
-    two = ScanSize(1000, (50, 50, 50), working_voxels=50**3 + 40**3, images=2)
-    both = forecast(TINY, two, Setting("adapt"))
-    assert both is not None
-    assert both.scan == 20 * 1000 + 8 * 11 * (50**3 + 40**3) * 4 + 2 * samples
-    whole = forecast(TINY, size, Setting("adapt", is_half=True, trains_all=True))
+    whole = forecast(TINY, size, Setting("adapt", trains_all=True))
     assert whole is not None
     assert whole.optimizer == 4 * (50 + 1000)
+
+
+SAMPLES = 1.5 * 7 * 48_000 * 4  # of one scan, what stays of them
+
+
+@pytest.mark.usefixtures("a_table")
+@pytest.mark.parametrize(
+    ("organs", "size", "scans"),
+    [
+        # a step of 9 MB, twice, and seven copies of the scores
+        (1, ScanSize(0, (50, 50, 50)), 7 * 2 * 4 * 50**3 + SAMPLES + 18_000_000),
+        # fusion: nine copies, and 32 bytes per voxel for the islands
+        (20, ScanSize(0, (50, 50, 50)), 9 * 21 * 4 * 50**3 + 32 * 50**3 + SAMPLES),
+        # the same of two scans, islands of the larger one
+        (
+            20,
+            ScanSize(1000, (50, 50, 50), working_voxels=50**3 + 40**3, images=2),
+            4 * 1000 + 9 * 21 * 4 * (50**3 + 40**3) + 32 * 50**3 + 2 * SAMPLES,
+        ),
+        # heads: three copies of what was drawn from twenty scans
+        (
+            1,
+            ScanSize(0, (50, 50, 50), working_voxels=50**3, images=20),
+            4 * 2 * 4 * 50**3 + 2 * 20 * SAMPLES,
+        ),
+        # a network that is small beside the image: the one scan is read, or written
+        (1, ScanSize(10**9, (10, 10, 10)), 12.5 * 10**9),
+        (1, ScanSize(10**9, (10, 10, 10), images=10), 12 * 10**9 + 7 * 2 * 4 * 1000 + 10 * SAMPLES),
+    ],
+)
+def test_the_largest_moment_of_an_adaptation_counts(
+    organs: int, size: ScanSize, scans: float
+) -> None:
+    found = forecast(TINY, size, Setting("adapt", organs=organs))
+    assert found is not None
+    assert found.scan + found.activations == round(scans)
+
+
+@pytest.mark.usefixtures("quick_fits")
+def test_as_many_copies_of_the_scores_are_alive_as_is_foretold(
+    tmp_path: Path, small_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, labels = phantom.write_case(tmp_path / "case", (12, 20, 28, 36))
+    alive: dict[str, list[tuple[int, int]]] = {"head_scores": [], "fuse": []}
+    with bench_memory.LiveBytes() as live:
+
+        def counting(name: str, plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+            def work(*given: Any) -> torch.Tensor:
+                before = live.sizes()
+                found = plain(*given)
+                first, last = (
+                    sum(found.nbytes <= size < 1.5 * found.nbytes for size in sizes)
+                    for sizes in (before, live.sizes())
+                )
+                alive[name].append((first, last))
+                return found
+
+            return work
+
+        for name in alive:
+            monkeypatch.setattr(fit, name, counting(name, getattr(fit, name)))
+        adapt(AdaptJob((image,), (labels,), tmp_path / "out", model=str(small_weights), steps=2))
+    expected = module.ALIVE["adapt"]
+    assert max(alive["head_scores"]) == (expected.step, expected.window)
+    assert max(alive["fuse"])[1] == expected.fusion
+    assert alive["head_scores"][1] == (expected.heads + 2, expected.heads + 3)  # of the trial
+
+
+@pytest.mark.usefixtures("a_table")
+def test_beside_a_gpu_the_largest_moment_of_the_scan_counts() -> None:
+    size = ScanSize(0, (50, 50, 50))
+    found = forecast(TINY, size, Setting("adapt", organs=1, is_gpu=True))
+    assert found is not None
+    assert found.on_device == 1000 + 4 * 50 + 9_000_000  # a GPU keeps a share of its memory free
+    assert found.scan == 9 * 2 * 4 * 50**3 + 32 * 50**3 + SAMPLES
 
 
 @pytest.mark.usefixtures("a_table")
@@ -125,7 +197,7 @@ def test_a_processor_trains_on_few_coarse_voxels_in_32_bits() -> None:
         found = forecast(TINY, size, setting)
         assert found is not None
         steps.append(found.step)
-    assert steps == [round(6_000_000 * (40 / 64) ** 3), 6_000_000 // 8, 9_000_000 // 8]
+    assert steps == [round(12_000_000 * (40 / 64) ** 3), 6_000_000 // 8, 18_000_000 // 8]
     assert module.COARSE == device.MIN_COARSE_VOXELS
 
 
@@ -133,17 +205,19 @@ def test_a_network_of_slices_takes_the_same_for_each_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sizes = {"voxels": 256**2, "single": 8_000_000, "half": 4_000_000}
-    row = ROW | {"stride": 256, "window": sizes, "step": sizes | {"single": 9_000_000}}
+    row = ROW | {"stride": 256, "window": sizes, "step": sizes | {"single": 9_600_000}}
     monkeypatch.setattr(module, "_table", lambda: {"sam-vit-b": row})
     entry = registry.model_entry("sam-vit-b")
     for shape in ((1, 200, 200), (90, 300, 600)):
         found = forecast(entry, ScanSize(0, shape), Setting("adapt", is_half=True))
         assert found is not None
-        assert (found.window, found.step) == (4_000_000, 9_000_000)
+        assert (found.window, found.step) == (5_000_000, 19_200_000)
     across = ScanSize(0, (300, 90, 300))
     turned = forecast(entry, across, Setting("predict", patch=(256, 1, 256)))
     assert turned is not None
-    assert (turned.window, turned.step) == (8_000_000, 0)
+    assert (turned.window, turned.step) == (10_000_000, 0)
+    # while they are smoothed: the scores, their logarithms, these with ends, and the mean
+    assert turned.scan + turned.window == 4 * 11 * 4 * 300 * 90 * 300
 
 
 def test_the_counted_weights_are_as_many_as_the_registry_says() -> None:
@@ -195,6 +269,7 @@ def test_both_commands_say_it_before_they_start(
         base="reglora-tiny",
         organs=("liver", "spleen"),
         slice_axis="",
+        known_classes={},
         check_base=lambda _: None,
     )
     monkeypatch.setattr(prediction, "load_adapter", lambda _: adapter)

@@ -341,6 +341,8 @@ def test_other_settings_or_weights_are_another_fit(bench: Bench) -> None:
     plan = plan_fits(bench.config, bench.inventory)[0][0]
     name = fit_name(plan, "bodies", bench.settings(plan))
     assert name.startswith("arena-r4-liver-k1-f1-s0-validation-")
+    other_ranks = replace(plan, method=replace(plan.method, ranks=(2, 4, 64)))
+    assert name == fit_name(other_ranks, "bodies", bench.settings(plan))
     assert name == fit_name(plan, "bodies", bench.settings(plan))
     longer = replace(bench.config, fit=replace(bench.config.fit, steps=5))
     other = Bench(longer, bench.inventory, bench.model, bench.store)

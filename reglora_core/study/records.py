@@ -25,8 +25,13 @@ Record = dict[str, Any]
 
 
 def fit_name(plan: FitPlan, dataset: str, settings: Mapping[str, Any]) -> str:
-    """Return a fit's name; settings hold how it is trained and the base network's checksum."""
-    whole = json.dumps([dataset, asdict(plan), settings], sort_keys=True)
+    """Return a fit's name; settings hold how it is trained and the base network's checksum.
+
+    Which other ranks a study asks for is no part of it, so studies share their fits.
+    """
+    own = asdict(plan)
+    del own["method"]["ranks"]
+    whole = json.dumps([dataset, own, settings], sort_keys=True)
     checksum = hashlib.sha256(whole.encode("utf-8")).hexdigest()[:12]
     rank = "" if plan.rank is None else f"-r{plan.rank}"
     draw = f"k{plan.k}-f{plan.fold}-s{plan.seed}"

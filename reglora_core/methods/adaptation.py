@@ -63,8 +63,8 @@ class MethodConfig:
 
     @property
     def learning_rate(self) -> float:
-        """As published with FSEFT and ARENA."""
-        if self.trains_decoder and self.entry.learning_rate:
+        """As published with FSEFT and ARENA; for arena+ that of its low-rank update."""
+        if self.trains_decoder and self.entry.learning_rate and not self.entry.keeps_rate:
             return min(self.entry.learning_rate, DECODER_LEARNING_RATE)
         return self.entry.learning_rate
 
@@ -98,12 +98,15 @@ class Adaptation:
         *,
         steps: int,
         head_learning_rate: float | None = None,
+        values_learning_rate: float | None = None,
     ) -> ProximalOptimizer:
         """AdamW without weight decay, and the method's rule after each of its steps.
 
         Groups: "factors" and "gates" of low-rank updates, "values" of everything else in the
-        network, "head".
+        network, "head". The head and the values have `learning_rate` where they have none of
+        their own.
         """
+        values_rate = values_learning_rate or learning_rate
         low_rank = lora.LowRankConfig("lora")
         if self.config.name in LOW_RANK:
             low_rank = self.config.low_rank
@@ -112,7 +115,7 @@ class Adaptation:
         if not lora.adapters(self.network):
             head_rate = head_learning_rate or learning_rate
             groups = [
-                {"name": "values", "params": others, "lr": learning_rate},
+                {"name": "values", "params": others, "lr": values_rate},
                 {"name": "head", "params": head_parameters, "lr": head_rate},
             ]
             groups = [group for group in groups if group["params"]]
@@ -127,7 +130,7 @@ class Adaptation:
             annealing=Annealing(max(steps, 1)),
         )
         if others:
-            group = {"name": "values", "params": others, "lr": learning_rate}
+            group = {"name": "values", "params": others, "lr": values_rate}
             optimizer.optimizer.add_param_group(group)
         return optimizer
 

@@ -30,6 +30,8 @@ class MethodEntry:
             SAM's mask decoder.
         source: paper.
         low_rank: where another low-rank method's update goes with another head, that method.
+        keeps_rate: where the decoder is trained besides, the decoder alone goes at the decoder's
+            rate; for the others that is the most that anything in the network has, as in FSEFT.
     """
 
     name: str
@@ -39,6 +41,7 @@ class MethodEntry:
     source: str
     head: HeadKind = "mlp"
     low_rank: str = ""
+    keeps_rate: bool = False
 
     @property
     def update(self) -> str:
@@ -53,7 +56,7 @@ HU = "Hu et al., ICLR 2022, arXiv 2106.09685"
 _ENTRIES = (
     MethodEntry("arena", "gated low-rank updates, l1 step on the gates", "low-rank", 1e-3, ARENA),
     MethodEntry("arena+", "the same, gates as singular values: real pruning", "low-rank", 2e-3,
-                "this project (docs/method.md)"),
+                "this project (docs/method.md)", keeps_rate=True),
     MethodEntry("gates", "arena without its l1 step (lambda = 0)", "low-rank", 1e-3, ARENA),
     MethodEntry("lora", "low-rank updates", "low-rank", 1e-3, HU),
     MethodEntry("adalora", "low-rank updates, budget shared out by importance", "low-rank", 1e-3,

@@ -72,6 +72,19 @@ class LinearHead(FinestHead):
     def on_standardised(self, features: Tensor) -> Tensor:
         return with_backgrounds(self.output(features), self.groups)
 
+    def on_maps(self, maps: list[Tensor]) -> Tensor:
+        """Apply the head to the finest map (1, channels, D, H, W) -> (outputs, D, H, W).
+
+        Standardising is part of the weights here, and channels stay the first axis: a fit calls
+        this in every step.
+        """
+        fine = maps[-1].float()
+        weight = self.output.weight / self.deviation
+        bias = self.output.bias - weight @ self.mean
+        logits = (weight @ fine[0].flatten(1) + bias[:, None])[None]
+        scores = self.probabilities(with_backgrounds(logits, self.groups))
+        return scores.reshape(-1, *fine.shape[2:])
+
 
 @dataclass(frozen=True)
 class TrainedClasses:

@@ -47,12 +47,14 @@ class Training:
         config: steps, crops and so on.
         seed: of everything random.
         learning_rate: the method's published one if None.
+        decoder_learning_rate: of a decoder that is trained besides; the same if None.
     """
 
     organ: str
     config: FitConfig
     seed: int = 0
     learning_rate: float | None = None
+    decoder_learning_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def fit(
         head = new_head(model, volumes[0].around_organ(training.config.crop))
     initial = lora.initial_ranks(model.network) or None
     trainable = adaptation.trainable_count or _count(head)
-    trainer = _Trainer(model, adaptation, head, training.config, generator)
+    trainer = _Trainer(model, adaptation, head, training, generator)
     curve = trainer.train(volumes, training.learning_rate or method.learning_rate, report)
     ranks = lora.effective_ranks(model.network) or None
     surviving = trained_count(model.network) if ranks else trainable
@@ -193,9 +195,13 @@ class _Trainer:
     model: BaseModel
     adaptation: Adaptation
     head: LinearHead
-    config: FitConfig
+    training: Training
     generator: torch.Generator
     _losses: list[float] = field(default_factory=list)
+
+    @property
+    def config(self) -> FitConfig:
+        return self.training.config
 
     def train(
         self, volumes: Sequence[_Volume], learning_rate: float, report: Report
@@ -206,6 +212,7 @@ class _Trainer:
             self.head.parameters(),
             steps=steps,
             head_learning_rate=config.head_learning_rate,
+            values_learning_rate=self.training.decoder_learning_rate,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, _cosine(steps))
         curve, stop = [], EarlyStop()

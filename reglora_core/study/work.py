@@ -72,10 +72,16 @@ class Bench:
         """Return the plan's own rate, or the published one of its method."""
         if plan.method.learning_rate is not None:
             return plan.method.learning_rate
-        published = method_entry(plan.method.name).learning_rate
+        entry = method_entry(plan.method.name)
+        if entry.keeps_rate or not self.method(plan).trains_decoder:
+            return entry.learning_rate
+        return min(entry.learning_rate, self.config.fit.decoder_learning_rate)
+
+    def decoder_learning_rate(self, plan: FitPlan) -> float | None:
+        """Return the rate of a decoder that is trained besides, at most that of the method."""
         if not self.method(plan).trains_decoder:
-            return published
-        return min(published, self.config.fit.decoder_learning_rate)
+            return None
+        return min(self.learning_rate(plan), self.config.fit.decoder_learning_rate)
 
     def method(self, plan: FitPlan) -> MethodConfig:
         """Return the method as it is used for the plan's organ."""
@@ -97,7 +103,8 @@ def run_fit(bench: Bench, plan: FitPlan, report: Report = ignore) -> Record:
     """
     shots = [bench.store.case(name, plan.organ, "fit") for name in plan.shots]
     scored = [bench.store.case(name, plan.organ, PURPOSES[plan.role]) for name in plan.scored]
-    training = Training(plan.organ, bench.config.fit, plan.seed, bench.learning_rate(plan))
+    rate, decoder_rate = bench.learning_rate(plan), bench.decoder_learning_rate(plan)
+    training = Training(plan.organ, bench.config.fit, plan.seed, rate, decoder_rate)
     started = time.monotonic()
     try:
         fitted = fit(bench.model, shots, bench.method(plan), training, report)

@@ -543,6 +543,15 @@ def test_the_linear_probe_of_one_organ_is_a_sigmoid() -> None:
     torch.testing.assert_close(on_maps, head.probabilities(head(features)))
 
 
+def test_the_linear_probe_sees_maps_as_it_sees_their_rows() -> None:
+    head = LinearHead((5, 3), ((0, 2), (1,)))
+    features = torch.randn(24, 8, generator=a_generator()) * 4 + 100
+    head.standardise_by(features)
+    maps = [features[:, :5].T.reshape(1, 5, 2, 3, 4), features[:, 5:].T.reshape(1, 3, 2, 3, 4)]
+    rows = head.on_maps(maps).reshape(5, -1).T
+    torch.testing.assert_close(rows, head.probabilities(head(features)), rtol=1e-4, atol=1e-5)
+
+
 def test_the_linear_probe_takes_part_in_the_partial_loss() -> None:
     head = LinearHead((4,), ((0, 1), (2,)))
     features = torch.randn(12, 4, generator=a_generator())

@@ -13,9 +13,9 @@ import torch  # noqa: TID253
 
 from reglora_core import lora
 from reglora_core.errors import InputError
-from reglora_core.methods.adaptation import MethodConfig
+from reglora_core.methods.adaptation import MethodConfig, begin
 from reglora_core.methods.catalogue import LOW_RANK, METHODS, method_entry
-from reglora_core.methods.trained import is_trained
+from reglora_core.methods.trained import is_trained, remove_trained
 from reglora_core.models import swinunetr
 from reglora_core.models.base import BaseModel
 from reglora_core.models.checkpoints import read_weights
@@ -24,7 +24,13 @@ from reglora_core.protocol.dataset import read_dataset
 from reglora_core.protocol.inventory import Inventory
 from reglora_core.study.base import check_base, pretrain_base
 from reglora_core.study.cases import CaseStore, largest_component
-from reglora_core.study.config import FitConfig, StudyConfig, read_study, study_from_dict
+from reglora_core.study.config import (
+    FitConfig,
+    MethodPlan,
+    StudyConfig,
+    read_study,
+    study_from_dict,
+)
 from reglora_core.study.fit import Training, fit, new_head, organ_head, soft_dice_loss
 from reglora_core.study.plan import plan_fits
 from reglora_core.study.records import finished, fit_name, read_record, write_record
@@ -298,6 +304,23 @@ def test_for_an_organ_that_the_network_never_saw_the_decoder_is_trained(bench: B
     assert record["settings"]["trains_decoder"] is True
     assert record["settings"]["learning_rate"] == 1e-4
     assert all(name.startswith("encoder.") for name in record["layer_ranks"])
+
+
+@pytest.mark.parametrize(("name", "rate"), [("lora", 1e-4), ("arena+", 2e-3)])
+def test_beside_a_decoder_only_arena_plus_keeps_its_rate(
+    bench: Bench, name: str, rate: float
+) -> None:
+    plans, _ = plan_fits(bench.config, bench.inventory)
+    novel, base = (next(p for p in plans if p.is_novel is which) for which in (True, False))
+    novel = replace(novel, method=MethodPlan(name, (2,)), rank=2)
+    base = replace(base, method=novel.method, rank=2)
+    assert (bench.learning_rate(novel), bench.decoder_learning_rate(novel)) == (rate, 1e-4)
+    assert bench.decoder_learning_rate(base) is None
+    adaptation = begin(bench.model, bench.method(novel), torch.Generator())
+    optimizer = adaptation.optimizer(rate, steps=10, values_learning_rate=1e-4).optimizer
+    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+    remove_trained(bench.model.network)
+    assert rates == {"factors": rate, "values": 1e-4}
 
 
 def test_a_patient_is_refused_for_what_its_role_forbids(bench: Bench) -> None:

@@ -27,6 +27,8 @@ from reglora_core.report.labels import OURS, method_label
 
 WIDE = 300.0  # an axis from 1 to this and more has ticks at powers of ten alone
 FAR_BELOW_POINTS = 8.0  # under the median: written at the lower edge, not drawn to scale
+LABEL_POINTS = 9.0  # from a mark's middle to that of the rank beside it
+LABEL_SIDES = ((0, 1), (0, -1), (-1, 0), (1, 0))  # above first
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,16 @@ def draw_size_chart(cohort: Cohort, palette: Palette) -> Figure:
     named = [method for method in fitted_methods(cohort) if method != "zero-shot"]
     figure, own, _ = panels(cohort, named, "Dice against trainable parameters", palette)
     points = {id(panel): _points(cohort, panel) for panel in own}
+    near: list[tuple[Panel, list[_Point]]] = []
     for kind in cohort.kinds:
         same = [panel for panel in own if panel.kind == kind]
         floor = _floor(point.dice for panel in same for point in points[id(panel)])
         for panel in same:
             _draw_panel(panel, points[id(panel)], floor, palette)
+            near.append((panel, [p for p in points[id(panel)] if p.dice >= floor]))
     share_dice_axes(own)
+    for panel, shown in near:
+        _write_ranks(panel, shown, palette)
     return figure
 
 
@@ -113,8 +119,26 @@ def _draw_method(panel: Panel, points: Sequence[_Point], palette: Palette) -> No
         axes.plot(x, y, color=color, linewidth=0.7, linestyle=(0, (1, 1.5)), zorder=2)
         hollow = {**look, "markerfacecolor": palette.panel, "markeredgewidth": 0.9}
         axes.plot(x[:1], y[:1], **{**hollow, "markersize": look["markersize"] * 0.8})
-        if method == OURS:
-            _write(panel, str(point.arm.initial_rank), (x[0], y[0]), (0, 5), "data", palette)
+
+
+def _write_ranks(panel: Panel, points: Sequence[_Point], palette: Palette) -> None:
+    """Write the initial rank of our method beside its hollow marks, where no other mark is."""
+    axes = panel.axes
+    pixels = LABEL_POINTS * axes.figure.dpi / 72
+    sizes = [(size, point.dice) for point in points for size in {point.before, point.after}]
+    drawn = [tuple(axes.transData.transform(mark)) for mark in sizes if mark[0] > 0]
+    for point in points:
+        if point.arm.method != OURS or not 0 < point.after < point.before:
+            continue
+        mark = (point.before, point.dice)
+        x, y = axes.transData.transform(mark)
+        places = {side: (x + pixels * side[0], y + pixels * side[1]) for side in LABEL_SIDES}
+        room = {side: min(math.dist(place, other) for other in drawn)
+                for side, place in places.items()}  # fmt: skip
+        best = max(LABEL_SIDES, key=room.__getitem__)
+        drawn.append(places[best])
+        shift = (LABEL_POINTS * best[0], LABEL_POINTS * best[1])
+        _write(panel, str(point.arm.initial_rank), mark, shift, "data", palette)
 
 
 def count_label(count: float) -> str:
@@ -139,6 +163,7 @@ def _write(
         xycoords=coordinates,
         textcoords="offset points",
         ha="center" if coordinates == "data" else "right",
+        va="center" if coordinates == "data" else "baseline",
         color=palette.muted,
         fontsize=SMALL_POINTS - 0.5,
         path_effects=halo(palette),

@@ -54,7 +54,8 @@ class FitConfig:
         shift_probability: of a crop.
         head_learning_rate: the network's if None, as published.
         trains_decoder_for_novel: as FSEFT does for organs that the network never saw.
-        decoder_learning_rate: the most that any method has there; 1e-4 as published.
+        decoder_learning_rate: the most that any method has there (arena+: for the decoder
+            alone); 1e-4 as published.
         stops_early: ARENA's early stop; an epoch is k steps.
         log_every: steps between two points of the curve.
     """

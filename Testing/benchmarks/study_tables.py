@@ -1,7 +1,7 @@
-"""Write the tables of docs/study.md from docs/study/fits.csv, so that every figure has its fit.
+"""Write the tables of docs/study.md from the fits beside it, so that every figure has its fit.
 
     reglora bench report study --out report
-    python Testing/benchmarks/study_tables.py --report report    # takes fits.csv from there first
+    python Testing/benchmarks/study_tables.py --report report    # takes the fits from there first
     python Testing/benchmarks/study_tables.py --check            # exit code 1: a table is another
 
 A table stands between `<!-- name -->` and `<!-- end -->`. Mean Dice in percent over the draws and,
@@ -20,7 +20,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 DOCS = Path(__file__).parents[2] / "docs"
-FITS, PAGE = DOCS / "study" / "fits.csv", DOCS / "study.md"
+PAGE = DOCS / "study.md"
+ROLES = ("validation", "test")
 DECIMALS = {
     "organ": None, "kind": None, "method": None, "initial_rank": None, "k": None, "fold": None,
     "seed": None, "dice_percent": 2, "patients": None, "trainable_parameters": None,
@@ -55,15 +56,22 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing, compare")
     options = parser.parse_args()
     if options.report:
-        FITS.write_text(shortened(options.report / "fits.csv"), encoding="utf-8")
-    rows = read_fits(FITS)
+        for role in ROLES:
+            new = shortened(options.report / f"openkbp-{role}" / "fits.csv")
+            fits_path(role).write_text(new, encoding="utf-8")
+    validation, test = (read_fits(fits_path(role)) for role in ROLES)
     page = PAGE.read_text(encoding="utf-8")
-    new = with_tables(page, tables(rows))
+    new = with_tables(page, tables(validation, test))
     if options.check:
         return int(new != page)
     PAGE.write_text(new, encoding="utf-8")
-    sys.stdout.write(f"{len(rows)} fits\n")
+    sys.stdout.write(f"{len(validation)} and {len(test)} fits\n")
     return 0
+
+
+def fits_path(role: str) -> Path:
+    """Return where the fits are kept that were scored on patients of a role."""
+    return DOCS / "study" / f"fits_{role}.csv"
 
 
 def shortened(path: Path) -> str:
@@ -83,10 +91,11 @@ def read_fits(path: Path) -> list[Row]:
         return list(csv.DictReader(stream))
 
 
-def tables(rows: Sequence[Row]) -> dict[str, Table]:
+def tables(rows: Sequence[Row], test: Sequence[Row]) -> dict[str, Table]:
     """Return every table of the page by its name."""
     return {
         "must": _over_ranks(rows),
+        "test": _over_ranks(test),
         "columns": _columns(rows),
         "brainstem": _methods_and_shots(rows, "Brainstem"),
         "larynx": _methods_and_shots(rows, "Larynx"),
@@ -113,7 +122,7 @@ def with_tables(page: str, own: dict[str, Table]) -> str:
 
 def _over_ranks(rows: Sequence[Row]) -> Table:
     table = [["", "rank", *ORGANS.values(), "base", "novel", "all seven"]]
-    for method in OVER_RANKS:
+    for method in (name for name in OVER_RANKS if _chosen(rows, method=name)):
         for rank in MUST_RANKS:
             own = _chosen(rows, method=method, initial_rank=str(rank), k=str(MUST_K))
             line = [_mean(_dice(_chosen(own, organ=organ))) for organ in ORGANS]

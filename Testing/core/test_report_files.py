@@ -39,7 +39,7 @@ from reglora_core.report.folder import read_study_folder
 from reglora_core.report.heat_map import draw_heat_map
 from reglora_core.report.paired import compare_all
 from reglora_core.report.rank_chart import draw_rank_chart
-from reglora_core.report.size_chart import count_label, draw_size_chart
+from reglora_core.report.size_chart import LABEL_POINTS, count_label, draw_size_chart
 from reglora_core.report.tables import rank_table, size_table
 
 # Files
@@ -248,6 +248,18 @@ def test_a_panel_without_a_finished_fit_says_so(tmp_path: Path) -> None:
     assert figure is not None
     said = [[text.get_text() for text in axes.texts] for axes in figure.axes[:2]]
     assert said == [[], ["no finished fits"]]
+
+
+def test_the_rank_is_written_where_no_mark_is(tmp_path: Path) -> None:
+    records = [low_rank("arena+", 8, 70, 2), low_rank("gates", 8, 70.25, 8)]
+    figure = draw_size_chart(cohort_of(tmp_path, records), LIGHT)
+    axes = figure.axes[0]
+    (label,) = [text for text in axes.texts if text.get_text() == "8"]
+    mark, above = (axes.transData.transform((label.xy[0], dice)) for dice in (70, 70.25))
+    pixels = LABEL_POINTS * figure.dpi / 72
+    assert abs(above[1] - mark[1] - pixels) < pixels  # where it would stand otherwise
+    place = mark + np.array(label.xyann) * figure.dpi / 72
+    assert math.dist(place, above) >= pixels
 
 
 def test_numbers_of_parameters_are_short() -> None:

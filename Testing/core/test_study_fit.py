@@ -317,10 +317,11 @@ def test_beside_a_decoder_only_arena_plus_keeps_its_rate(
     assert (bench.learning_rate(novel), bench.decoder_learning_rate(novel)) == (rate, 1e-4)
     assert bench.decoder_learning_rate(base) is None
     adaptation = begin(bench.model, bench.method(novel), torch.Generator())
-    optimizer = adaptation.optimizer(rate, steps=10, values_learning_rate=1e-4).optimizer
-    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+    for given in (None, 1e-4):
+        optimizer = adaptation.optimizer(rate, steps=10, values_learning_rate=given).optimizer
+        rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+        assert rates == {"factors": rate, "values": 1e-4}
     remove_trained(bench.model.network)
-    assert rates == {"factors": rate, "values": 1e-4}
 
 
 def test_a_patient_is_refused_for_what_its_role_forbids(bench: Bench) -> None:

@@ -104,9 +104,11 @@ class Adaptation:
 
         Groups: "factors" and "gates" of low-rank updates, "values" of everything else in the
         network, "head". The head and the values have `learning_rate` where they have none of
-        their own.
+        their own; but a decoder beside an update that keeps its rate has FSEFT's at most.
         """
         values_rate = values_learning_rate or learning_rate
+        if not values_learning_rate and self.config.trains_decoder and self.config.entry.keeps_rate:
+            values_rate = min(learning_rate, DECODER_LEARNING_RATE)
         low_rank = lora.LowRankConfig("lora")
         if self.config.name in LOW_RANK:
             low_rank = self.config.low_rank

@@ -47,7 +47,7 @@ class Training:
         config: steps, crops and so on.
         seed: of everything random.
         learning_rate: the method's published one if None.
-        decoder_learning_rate: of a decoder that is trained besides; the same if None.
+        decoder_learning_rate: of a decoder that is trained besides; the method's if None.
     """
 
     organ: str
